@@ -1,0 +1,366 @@
+//! One task that drives one connection: it turns what happens outside into inputs, and carries out what the session
+//! decides.
+//!
+//! Everything is polled in one place, so that an idle connection is one small task and a busy one writes once for all
+//! that it could read. Deadlines are points in time owned by the session; a busy connection never pushes them back.
+
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use futures_util::FutureExt as _;
+use tokio::time::Sleep;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tracing::{debug, error};
+
+use super::open::event_limits;
+use super::request::Requests;
+use super::settings::Settings;
+use super::socket::{ClientSocket, Gone};
+use crate::session::{
+    Cause, ClientInput, Counts, Delivery, Input, Output, PostOutcome, Session, Source, StreamEnd,
+};
+use crate::protocol::sse::Event;
+use crate::upstream::Pool;
+use crate::upstream::events::EventStream;
+use crate::upstream::messages::{Rules, post};
+
+/// A POST under way. Boxed, because a connection spends nearly all of its life without one.
+type Post = Pin<Box<dyn Future<Output = (Delivery, PostOutcome, Option<EventStream>)> + Send>>;
+
+/// How much happens in one go before other tasks get their turn.
+const STEPS_PER_POLL: usize = 64;
+
+/// One connection: its rules, its client, and its side of upstream.
+pub struct Driver<S> {
+    session: Session,
+    client: Client<S>,
+    upstream: UpstreamSide,
+    outputs: Vec<Output>,
+}
+
+/// The client's socket and how far its end has come.
+struct Client<S> {
+    socket: Option<S>,
+    hanging_up: bool,
+    unflushed: bool,
+}
+
+/// What the connection holds of upstream.
+struct UpstreamSide {
+    main: Option<EventStream>,
+    replies: Vec<EventStream>,
+    /// Which stream is asked first; the main one is number 0.
+    turn: usize,
+    posts: Vec<Post>,
+    requests: Requests,
+    pool: Arc<Pool>,
+    settings: Arc<Settings>,
+}
+
+/// Something that happened, owned; an event's position stays with its stream until it is taken.
+enum Happened {
+    Client(ClientInput),
+    Event(Event, Source, usize),
+    StreamEnded(Source, StreamEnd),
+    Posted(Delivery, PostOutcome),
+    Tick,
+    Shutdown,
+}
+
+impl<S: ClientSocket> Driver<S> {
+    /// A driver for a session whose streams are open.
+    pub fn new(
+        session: Session,
+        socket: S,
+        events: EventStream,
+        requests: Requests,
+        pool: Arc<Pool>,
+        settings: Arc<Settings>,
+    ) -> Self {
+        Self {
+            session,
+            client: Client { socket: Some(socket), hanging_up: false, unflushed: false },
+            upstream: UpstreamSide {
+                main: Some(events),
+                replies: Vec::new(),
+                turn: 0,
+                posts: Vec::new(),
+                requests,
+                pool,
+                settings,
+            },
+            outputs: Vec::new(),
+        }
+    }
+
+    /// Drives the connection to its end and says why it ended and what it carried.
+    pub async fn run(mut self, shutdown: CancellationToken) -> (Cause, Counts) {
+        let first = self.session.next_deadline().unwrap_or_else(Instant::now);
+        let mut alarm = Alarm { due: first, sleep: Box::pin(tokio::time::sleep_until(first.into())) };
+        let mut shutdown = Some(Box::pin(shutdown.cancelled_owned()));
+        let driven = std::future::poll_fn(|cx| self.poll(cx, &mut alarm, &mut shutdown));
+        // A defect ends one connection, and its client is told so; it does not take the others with it.
+        match AssertUnwindSafe(driven).catch_unwind().await {
+            Ok(cause) => (cause, self.session.counts()),
+            Err(_) => {
+                error!("a connection's task panicked; this is a defect in tidegate, please report it");
+                self.client.tell_defect().await;
+                (Cause::Defect, self.session.counts())
+            }
+        }
+    }
+
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        alarm: &mut Alarm,
+        shutdown: &mut Option<Pin<Box<WaitForCancellationFutureOwned>>>,
+    ) -> Poll<Cause> {
+        // These two wake the task by themselves, so that one look per wake-up is enough.
+        if let Some(waiting) = shutdown
+            && waiting.as_mut().poll(cx).is_ready()
+        {
+            *shutdown = None;
+            self.step(Happened::Shutdown);
+        }
+        if alarm.poll(cx, self.session.next_deadline()).is_ready() {
+            self.step(Happened::Tick);
+        }
+        for _ in 0..STEPS_PER_POLL {
+            if let Some(cause) = self.session.closed() {
+                return Poll::Ready(cause.clone());
+            }
+            let happened = match self.poll_happened(cx) {
+                Poll::Ready(happened) => happened,
+                // Nothing more to read: now write, once for all of it.
+                Poll::Pending => match self.client.poll_flush(cx) {
+                    Err(Gone) => Happened::Client(ClientInput::Gone),
+                    Ok(()) if alarm.poll(cx, self.session.next_deadline()).is_ready() => Happened::Tick,
+                    Ok(()) => return Poll::Pending,
+                },
+            };
+            self.step(happened);
+        }
+        if self.client.poll_flush(cx).is_err() {
+            self.step(Happened::Client(ClientInput::Gone));
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// The next thing that happened. What slows one side down is here: a side is polled only while the session and the
+    /// other side can take what it gives.
+    fn poll_happened(&mut self, cx: &mut Context<'_>) -> Poll<Happened> {
+        if let Poll::Ready(posted) = self.upstream.poll_posts(cx) {
+            return Poll::Ready(posted);
+        }
+        if self.session.reads_client()
+            && let Poll::Ready(input) = self.client.poll(cx)
+        {
+            return Poll::Ready(Happened::Client(input));
+        }
+        if self.session.reads_events() && self.client.has_room(cx) {
+            return self.upstream.poll_events(cx);
+        }
+        Poll::Pending
+    }
+
+    fn step(&mut self, happened: Happened) {
+        let now = Instant::now();
+        let outputs = &mut self.outputs;
+        match happened {
+            Happened::Client(input) => self.session.step(Input::Client(input), now, outputs),
+            Happened::Event(event, source, at) => {
+                let id = self.upstream.stream(source, at).map_or("", EventStream::last_event_id);
+                self.session.step(Input::Event(event, id), now, outputs);
+            }
+            Happened::StreamEnded(source, end) => self.session.step(Input::StreamEnded(source, end), now, outputs),
+            Happened::Posted(delivery, outcome) => self.session.step(Input::Posted(delivery, outcome), now, outputs),
+            Happened::Tick => self.session.step(Input::Tick, now, outputs),
+            Happened::Shutdown => self.session.step(Input::Shutdown, now, outputs),
+        }
+        let mut outputs = std::mem::take(&mut self.outputs);
+        let mut lost = false;
+        for output in outputs.drain(..) {
+            lost |= match output {
+                Output::Post(delivery) => {
+                    self.upstream.post(delivery);
+                    false
+                }
+                output => self.client.perform(output).is_err(),
+            };
+        }
+        self.outputs = outputs;
+        if !self.session.awaits_posts() {
+            self.upstream.posts = Vec::new();
+        }
+        if lost {
+            self.client.socket = None;
+            self.step(Happened::Client(ClientInput::Gone));
+        }
+    }
+}
+
+impl<S: ClientSocket> Client<S> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ClientInput> {
+        let Some(socket) = &mut self.socket else { return Poll::Pending };
+        let input = if self.hanging_up {
+            socket.poll_hang_up(cx).map(|()| ClientInput::Gone)
+        } else {
+            socket.poll_receive(cx)
+        };
+        if matches!(input, Poll::Ready(ClientInput::Gone)) {
+            self.socket = None;
+        }
+        input
+    }
+
+    /// Whether one more message can be buffered. A failed socket can: sending to it will tell.
+    fn has_room(&mut self, cx: &mut Context<'_>) -> bool {
+        self.socket.as_mut().is_some_and(|socket| socket.poll_ready(cx).is_ready())
+    }
+
+    fn perform(&mut self, output: Output) -> Result<(), Gone> {
+        let Some(socket) = &mut self.socket else { return Ok(()) };
+        self.unflushed = true;
+        match output {
+            Output::Send(message) => socket.send(message),
+            Output::Ping => socket.ping(),
+            Output::Close(frame) => socket.close(frame),
+            Output::HangUp => {
+                self.hanging_up = true;
+                Ok(())
+            }
+            Output::Abandon => {
+                self.socket = None;
+                Ok(())
+            }
+            Output::Post(_) => Ok(()),
+        }
+    }
+
+    /// Writes what is buffered. Hanging up flushes by itself.
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Result<(), Gone> {
+        if !self.unflushed || self.hanging_up {
+            return Ok(());
+        }
+        let Some(socket) = &mut self.socket else { return Ok(()) };
+        match socket.poll_flush(cx) {
+            Poll::Ready(Ok(())) => self.unflushed = false,
+            Poll::Ready(Err(Gone)) => {
+                self.socket = None;
+                return Err(Gone);
+            }
+            Poll::Pending => {}
+        }
+        Ok(())
+    }
+
+    /// The last word of a connection whose driver failed.
+    async fn tell_defect(&mut self) {
+        let (Some(socket), Some(frame)) = (&mut self.socket, Cause::Defect.frame(0)) else { return };
+        if socket.close(frame).is_ok() {
+            let hang_up = std::future::poll_fn(|cx| socket.poll_hang_up(cx));
+            let _ = tokio::time::timeout(std::time::Duration::from_secs(1), hang_up).await;
+        }
+    }
+}
+
+impl UpstreamSide {
+    fn stream_mut(&mut self, source: Source, at: usize) -> Option<&mut EventStream> {
+        match source {
+            Source::Main => self.main.as_mut(),
+            Source::Reply => self.replies.get_mut(at),
+        }
+    }
+
+    fn stream(&self, source: Source, at: usize) -> Option<&EventStream> {
+        match source {
+            Source::Main => self.main.as_ref(),
+            Source::Reply => self.replies.get(at),
+        }
+    }
+
+    fn post(&mut self, delivery: Delivery) {
+        let session = &self.settings.session;
+        let rules = Rules {
+            replies: session.replies,
+            max_message_size: session.max_message_size,
+            events: event_limits(&self.settings),
+            timeout: self.settings.message_timeout,
+        };
+        let request = self.requests.message(delivery.sequence, &delivery.message, &self.settings.text_type);
+        let pool = self.pool.clone();
+        self.posts.push(Box::pin(async move {
+            let (outcome, stream) = post(pool, request, rules).await;
+            (delivery, outcome, stream)
+        }));
+    }
+
+    fn poll_posts(&mut self, cx: &mut Context<'_>) -> Poll<Happened> {
+        for at in 0..self.posts.len() {
+            let Some(post) = self.posts.get_mut(at) else { break };
+            if let Poll::Ready((delivery, outcome, stream)) = post.as_mut().poll(cx) {
+                drop(self.posts.swap_remove(at));
+                self.replies.extend(stream);
+                return Poll::Ready(Happened::Posted(delivery, outcome));
+            }
+        }
+        Poll::Pending
+    }
+
+    /// The next event of any stream. The streams take turns, so that a flood on one does not hold up the others.
+    fn poll_events(&mut self, cx: &mut Context<'_>) -> Poll<Happened> {
+        let streams = 1 + self.replies.len();
+        for turn in 0..streams {
+            let at = (self.turn + turn) % streams;
+            let (source, at) = if at == 0 { (Source::Main, 0) } else { (Source::Reply, at - 1) };
+            let Some(stream) = self.stream_mut(source, at) else { continue };
+            let Poll::Ready(event) = stream.poll_event(cx) else { continue };
+            self.turn = (self.turn + turn + 1) % streams;
+            return Poll::Ready(match event {
+                Ok(event) => Happened::Event(event, source, at),
+                Err(end) => {
+                    debug!(?source, ?end, "an event stream is over");
+                    match source {
+                        Source::Main => self.main = None,
+                        Source::Reply => drop(self.replies.swap_remove(at)),
+                    }
+                    Happened::StreamEnded(source, end)
+                }
+            });
+        }
+        Poll::Pending
+    }
+}
+
+/// The one timer of a connection. It is moved only when it goes off, or when a deadline comes sooner than it: a busy
+/// connection does not touch the timer wheel.
+struct Alarm {
+    due: Instant,
+    sleep: Pin<Box<Sleep>>,
+}
+
+impl Alarm {
+    fn poll(&mut self, cx: &mut Context<'_>, deadline: Option<Instant>) -> Poll<()> {
+        let Some(deadline) = deadline else { return Poll::Pending };
+        if deadline < self.due {
+            self.set(deadline);
+        }
+        while self.sleep.as_mut().poll(cx).is_ready() {
+            if deadline <= Instant::now() {
+                return Poll::Ready(());
+            }
+            self.set(deadline);
+        }
+        Poll::Pending
+    }
+
+    fn set(&mut self, due: Instant) {
+        self.due = due;
+        self.sleep.as_mut().reset(due.into());
+    }
+}

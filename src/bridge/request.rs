@@ -1,0 +1,151 @@
+//! What goes along to upstream: the requests that a connection makes.
+
+use std::borrow::Cow;
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::uri::PathAndQuery;
+use http::{Method, request};
+use uuid::Uuid;
+
+use super::settings::{ForwardCookies, Settings};
+use crate::protocol::headers::{self, Kept};
+use crate::protocol::message::Message;
+use crate::protocol::problem::Problem;
+use crate::protocol::query::Query;
+use crate::upstream::OutgoingRequest;
+
+const TEXT_EVENT_STREAM: HeaderValue = headers::EVENT_STREAM;
+const OCTET_STREAM: HeaderValue = HeaderValue::from_static("application/octet-stream");
+const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
+const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
+
+/// A client's handshake, as far as the bridge needs it.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// The request head.
+    pub head: &'a request::Parts,
+    /// What the route's path captured, still percent-encoded.
+    pub captures: &'a [(&'a str, &'a str)],
+    /// The host that the client asked for, port included.
+    pub host: &'a str,
+    /// Where the client connects from.
+    pub peer: SocketAddr,
+    /// Whether it came over TLS.
+    pub tls: bool,
+    /// The subprotocols that it offers, in its order.
+    pub offered: &'a [&'a str],
+}
+
+/// The part of a connection's requests that stays the same for its life.
+#[derive(Clone, Debug)]
+pub struct Requests {
+    fields: Kept,
+    events: PathAndQuery,
+    messages: PathAndQuery,
+    /// `{connection}-`, which every idempotency key begins with.
+    id: Uuid,
+}
+
+impl Requests {
+    /// Puts together what goes along for the connection `id`. Also gives the last event id that the client brought.
+    ///
+    /// # Errors
+    ///
+    /// A 400, when the client's query makes no target that could be sent.
+    pub fn new(asked: &Asked<'_>, settings: &Settings, id: Uuid) -> Result<(Self, Option<HeaderValue>), Problem> {
+        let query = asked.head.uri.query().unwrap_or_default();
+        let query = Query::split(query, &settings.credential_params, &settings.last_event_id_param);
+        let target = |template: &crate::protocol::template::Template| {
+            let target = query.append_to(template.expand(asked.captures), template.has_query());
+            PathAndQuery::try_from(target).map_err(|_| {
+                Problem::new(http::StatusCode::BAD_REQUEST, "bad-target", "path or query cannot be passed on")
+            })
+        };
+        // The header of a native client comes first: it is where the standard puts the position.
+        let brought = asked.head.headers.get(headers::LAST_EVENT_ID).map(|value| value.as_bytes().to_vec());
+        let last_event_id = brought.or(query.last_event_id.clone().map(String::into_bytes));
+        let last_event_id = last_event_id
+            .map(|value| {
+                HeaderValue::from_bytes(&value).map_err(|_| {
+                    Problem::new(http::StatusCode::BAD_REQUEST, "bad-last-event-id", "the last event id is no header value")
+                })
+            })
+            .transpose()?;
+        let requests = Self {
+            fields: Kept::copy(&fields(asked, settings, id)),
+            events: target(&settings.events)?,
+            messages: target(&settings.messages)?,
+            id,
+        };
+        Ok((requests, last_event_id))
+    }
+
+    /// The request that opens the event stream.
+    #[must_use]
+    pub fn events(&self, last_event_id: Option<HeaderValue>, offered: &[&str]) -> OutgoingRequest {
+        let mut fields = HeaderMap::with_capacity(16);
+        self.fields.append_to(&mut fields);
+        fields.insert(header::ACCEPT, TEXT_EVENT_STREAM);
+        fields.insert(header::CACHE_CONTROL, NO_STORE);
+        fields.insert(header::ACCEPT_ENCODING, IDENTITY);
+        if let Ok(offered) = HeaderValue::try_from(offered.join(", "))
+            && !offered.is_empty()
+        {
+            fields.insert(headers::TIDEGATE_SUBPROTOCOLS, offered);
+        }
+        if let Some(id) = last_event_id {
+            fields.insert(headers::LAST_EVENT_ID, id);
+        }
+        OutgoingRequest { method: Method::GET, target: self.events.clone(), headers: fields, body: Bytes::new() }
+    }
+
+    /// The request that carries one message.
+    #[must_use]
+    pub fn message(&self, sequence: u64, message: &Message, text_type: &HeaderValue) -> OutgoingRequest {
+        let mut fields = HeaderMap::with_capacity(16);
+        self.fields.append_to(&mut fields);
+        fields.insert(header::ACCEPT_ENCODING, IDENTITY);
+        fields.insert(headers::TIDEGATE_SEQUENCE, HeaderValue::from(sequence));
+        if let Ok(key) = HeaderValue::try_from(format!("\"{}-{sequence}\"", self.id)) {
+            fields.insert(headers::IDEMPOTENCY_KEY, key);
+        }
+        let content_type = match message {
+            Message::Text(_) => text_type.clone(),
+            Message::Binary(_) => OCTET_STREAM,
+        };
+        fields.insert(header::CONTENT_TYPE, content_type);
+        let body = message.clone().into_bytes();
+        OutgoingRequest { method: Method::POST, target: self.messages.clone(), headers: fields, body }
+    }
+}
+
+/// The fields that go along with every request: ours, and those of the client that the route lets through. Anything
+/// else that the client sent, `Tidegate-*` and hop-by-hop fields first of all, stays here.
+fn fields<'a>(asked: &Asked<'a>, settings: &Settings, id: Uuid) -> Vec<(HeaderName, Cow<'a, [u8]>)> {
+    let client = &asked.head.headers;
+    // RFC 9110 section 7.6.1: what `Connection` names is meant for this hop alone.
+    let hop_by_hop: Vec<&str> =
+        client.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok()).flat_map(|v| v.split(',')).collect();
+    let for_us = |name: &HeaderName| hop_by_hop.iter().any(|hop| hop.trim().eq_ignore_ascii_case(name.as_str()));
+
+    let mut fields = vec![(headers::TIDEGATE_CONNECTION, Cow::Owned(id.to_string().into_bytes()))];
+    fields.extend(headers::forwarded(asked.peer, asked.tls, asked.host));
+    for name in settings.forward_headers.iter().filter(|name| !for_us(name)) {
+        fields.extend(client.get_all(name).iter().map(|value| (name.clone(), Cow::Borrowed(value.as_bytes()))));
+    }
+    for cookies in client.get_all(header::COOKIE) {
+        let kept = match &settings.forward_cookies {
+            ForwardCookies::None => None,
+            ForwardCookies::All => Some(Cow::Borrowed(cookies.as_bytes())),
+            ForwardCookies::Named(names) => cookies
+                .to_str()
+                .ok()
+                .and_then(|cookies| headers::cookies_named(cookies, names))
+                .map(|cookies| Cow::Owned(cookies.into_bytes())),
+        };
+        fields.extend(kept.map(|value| (header::COOKIE, value)));
+    }
+    fields
+}

@@ -1,0 +1,219 @@
+//! `[route.bridge]`: what becomes of the messages of one route.
+
+use std::num::NonZeroU32;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue};
+
+use super::ANY_DURATION;
+use super::field::Located;
+use super::names;
+use super::problem::quote;
+use super::reader::TableReader;
+use super::report::nearest;
+use crate::bridge::{ForwardCookies, Settings};
+use crate::protocol::template::Template;
+use crate::session::{self, NamedEvents, RefusedMessage};
+
+const KIB: usize = 1024;
+const MIB: usize = 1024 * KIB;
+const PING: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_hours(1);
+const CLOSE: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_mins(1);
+const TEXT_TYPE: &str = "text/plain; charset=utf-8";
+const FORWARDED: [&str; 6] = ["accept-language", "user-agent", "origin", "traceparent", "tracestate", "x-request-id"];
+const CREDENTIALS: [&str; 3] = ["ticket", "access_token", "token"];
+
+/// Reads a bridge. `captures` are the names that templates may use, `None` if the path could not be read;
+/// `upstreams` those that it may lead to.
+pub(super) fn read(mut table: TableReader<'_>, captures: Option<&[&str]>, upstreams: &[&str]) -> Option<Settings> {
+    let upstream = upstream(&mut table, upstreams);
+    let events = template(&mut table, "events", captures);
+    let messages = template(&mut table, "messages", captures);
+    let text_type = text_type(&mut table);
+    let forward_headers = forward_headers(&mut table);
+    let forward_cookies = forward_cookies(&mut table);
+    let (credential_params, last_event_id_param) = params(&mut table);
+    let open_timeout = table.duration("open_timeout", Duration::from_secs(10), ANY_DURATION);
+    let message_timeout = table.duration("message_timeout", Duration::from_secs(30), ANY_DURATION);
+    let max_event_field = table.size("max_event_field", KIB, 16..=64 * KIB);
+    let max_refusal_body = table.size("max_refusal_body", 16 * KIB, 0..=MIB);
+    let session = session(&mut table, message_timeout, max_event_field);
+    table.finish();
+    Some(Settings {
+        upstream: upstream?,
+        events: events?,
+        messages: messages?,
+        text_type,
+        forward_headers,
+        forward_cookies,
+        credential_params,
+        last_event_id_param,
+        open_timeout,
+        message_timeout,
+        max_event_field,
+        max_refusal_body,
+        session: Arc::new(session),
+    })
+}
+
+fn session(table: &mut TableReader<'_>, message_timeout: Duration, max_event_field: usize) -> session::Settings {
+    let defaults = session::Settings::default();
+    let named = [("data", NamedEvents::Data), ("envelope", NamedEvents::Envelope), ("ignore", NamedEvents::Ignore)];
+    let refused = [("close", RefusedMessage::Close), ("tell", RefusedMessage::Tell), ("count", RefusedMessage::Count)];
+    let in_flight = table.field("in_flight").and_then(|field| field.integer(1..=64));
+    let settings = session::Settings {
+        max_message_size: table.size("max_message_size", defaults.max_message_size, 1..=64 * MIB),
+        queue: table.size("queue", defaults.queue, KIB..=1024 * MIB),
+        in_flight: in_flight
+            .and_then(|number| NonZeroU32::new(u32::try_from(number).ok()?))
+            .unwrap_or(defaults.in_flight),
+        replies: table.flag("replies", defaults.replies),
+        named_events: table.one_of("named_events", defaults.named_events, &named),
+        binary_event: event(table, "binary_event", defaults.binary_event, max_event_field),
+        close_event: event(table, "close_event", defaults.close_event, max_event_field),
+        refused_message: table.one_of("refused_message", defaults.refused_message, &refused),
+        max_reply_streams: table.integer("max_reply_streams", defaults.max_reply_streams, 1..=1024),
+        delivery_timeout: table.duration("delivery_timeout", defaults.delivery_timeout, ANY_DURATION),
+        ping_interval: table.duration("ping_interval", defaults.ping_interval, PING),
+        pong_timeout: table.duration("pong_timeout", defaults.pong_timeout, PING),
+        close_timeout: table.duration("close_timeout", defaults.close_timeout, CLOSE),
+    };
+    if settings.binary_event == settings.close_event {
+        let span = table.span("close_event").or_else(|| table.span("binary_event"));
+        let message = format!("`close_event` and `binary_event` are both {}", quote(&settings.close_event));
+        table.report().wrong(span, message, "give them different names");
+    }
+    if settings.delivery_timeout < message_timeout {
+        let span = table.span("delivery_timeout").or_else(|| table.span("message_timeout"));
+        let help = "a message may be posted more than once before it is delivered; raise `delivery_timeout`";
+        table.report().wrong(span, "`delivery_timeout` is shorter than `message_timeout`", help);
+    }
+    settings
+}
+
+fn upstream(table: &mut TableReader<'_>, upstreams: &[&str]) -> Option<Arc<str>> {
+    let field = table.required("upstream", "name one of the upstreams, as in upstream = \"app\" for [upstream.app]")?;
+    let name = field.text()?.value;
+    if upstreams.contains(&name) {
+        return Some(Arc::from(name));
+    }
+    let help = match nearest(name, upstreams.iter().copied()) {
+        Some(known) => format!("did you mean \"{known}\"?"),
+        None if upstreams.is_empty() => format!("write [upstream.{name}] in a line of its own, and its keys below"),
+        None => format!("known upstreams: {}", upstreams.join(", ")),
+    };
+    table.report().absent(Some(field.span), format!("there is no upstream {}", quote(name)), help);
+    None
+}
+
+fn template(table: &mut TableReader<'_>, key: &'static str, captures: Option<&[&str]>) -> Option<Template> {
+    let text = table.required(key, &format!("write {key} = \"/{key}\", a path of the backend"))?.text()?;
+    // Without the captures nothing true can be said about the placeholders.
+    let captures = captures?;
+    Template::parse(text.value, captures)
+        .map_err(|error| {
+            let help = match captures {
+                [] => "write a path such as \"/events?kind=1\"; the path of this route captures nothing".to_owned(),
+                names => format!("write a path such as \"/events?kind=1\"; captured here: {}", names.join(", ")),
+            };
+            table.report().wrong(Some(text.span), format!("`{key}` cannot be {}: {error}", quote(text.value)), help);
+        })
+        .ok()
+}
+
+fn text_type(table: &mut TableReader<'_>) -> HeaderValue {
+    let default = HeaderValue::from_static(TEXT_TYPE);
+    let Some(text) = table.text("text_type") else { return default };
+    match HeaderValue::from_str(text.value) {
+        Ok(value) if names::is_media_type(text.value) => value,
+        _ => {
+            let message = format!("{} is not a media type", quote(text.value));
+            table.report().wrong(Some(text.span), message, format!("write \"{TEXT_TYPE}\" or \"application/json\""));
+            default
+        }
+    }
+}
+
+fn forward_headers(table: &mut TableReader<'_>) -> Vec<HeaderName> {
+    let Some(texts) = table.texts("forward_headers") else { return FORWARDED.map(HeaderName::from_static).to_vec() };
+    let mut headers = Vec::new();
+    for text in texts {
+        match names::header(text.value) {
+            Ok(name) if headers.contains(&name) => {
+                let message = format!("{} stands in `forward_headers` twice", quote(text.value));
+                table.report().wrong(Some(text.span), message, "take one of the two out");
+            }
+            Ok(name) => headers.push(name),
+            Err(reason) => {
+                let message = format!("{} cannot be forwarded: {reason}", quote(text.value));
+                table.report().wrong(Some(text.span), message, "take it out of the list");
+            }
+        }
+    }
+    headers
+}
+
+fn forward_cookies(table: &mut TableReader<'_>) -> ForwardCookies {
+    let texts = table.texts("forward_cookies").unwrap_or_default();
+    if let [all] = texts.as_slice()
+        && all.value == "*"
+    {
+        return ForwardCookies::All;
+    }
+    for text in &texts {
+        if text.value == "*" {
+            let help = "write [\"*\"] for all cookies, or only names";
+            table.report().wrong(Some(text.span.clone()), "`*` stands beside other names", help);
+        } else if !names::is_token(text.value) {
+            let message = format!("{} is not the name of a cookie", quote(text.value));
+            table.report().wrong(Some(text.span.clone()), message, "write names, or [\"*\"] for all cookies");
+        }
+    }
+    if texts.is_empty() {
+        return ForwardCookies::None;
+    }
+    ForwardCookies::Named(texts.into_iter().map(|text| text.value.to_owned()).collect())
+}
+
+/// The query parameters that are credentials, and the one with the last event id.
+fn params(table: &mut TableReader<'_>) -> (Vec<String>, String) {
+    let report = table.report();
+    let check = |text: &Located<&str>| {
+        if !names::is_parameter(text.value) {
+            let message = format!("{} is not the name of a query parameter", quote(text.value));
+            report.wrong(Some(text.span.clone()), message, "use letters, digits, `-`, `_`, `.` and `~`");
+        }
+    };
+    let credentials: Vec<String> = match table.texts("credential_params") {
+        Some(texts) => texts.iter().inspect(|text| check(text)).map(|text| text.value.to_owned()).collect(),
+        None => CREDENTIALS.map(str::to_owned).to_vec(),
+    };
+    let last_event_id = match table.text("last_event_id_param") {
+        Some(text) => {
+            if !text.value.is_empty() {
+                check(&text);
+            }
+            text.value.to_owned()
+        }
+        None => "last_event_id".to_owned(),
+    };
+    if credentials.contains(&last_event_id) {
+        let span = table.span("last_event_id_param").or_else(|| table.span("credential_params"));
+        let message = format!("{} is both a credential and the last event id", quote(&last_event_id));
+        report.wrong(span, message, "give `last_event_id_param` a name that is not in `credential_params`");
+    }
+    (credentials, last_event_id)
+}
+
+fn event(table: &mut TableReader<'_>, key: &'static str, default: String, longest: usize) -> String {
+    let Some(text) = table.text(key) else { return default };
+    let too_long = text.value.len() > longest;
+    let reason = names::event_error(text.value).or(too_long.then_some("it is longer than `max_event_field` allows"));
+    if let Some(reason) = reason {
+        let message = format!("`{key}` cannot be {}: {reason}", quote(text.value));
+        table.report().wrong(Some(text.span), message, format!("write a name such as \"{default}\""));
+    }
+    text.value.to_owned()
+}

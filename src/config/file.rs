@@ -1,0 +1,95 @@
+//! The file as a whole: its sections in order, and what only a view of all of them shows.
+
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use toml::de::DeTable;
+
+use super::field::Located;
+use super::pem::Files;
+use super::problem::{Problem, Problems, line_number, quote};
+use super::reader::TableReader;
+use super::report::Report;
+use super::{Config, Server, listener, log, route, server, syntax, upstream};
+use crate::edge::settings::Listener;
+use crate::{telemetry, upstream as backend};
+
+/// Every section once, so that every reader says which keys it knows.
+const SKELETON: &str = "[server]\n[log]\n[[listener]]\ntls = {}\n[upstream.x]\n[[route]]\nbridge = {}\n";
+
+/// The text of a file.
+pub(super) fn read(path: &Path) -> Result<String, Problems> {
+    std::fs::read_to_string(path).map_err(|error| {
+        let message = format!("cannot read {}: {error}", path.display());
+        let help = match error.kind() {
+            ErrorKind::NotFound => "check the path; it is relative to the directory that the command runs in",
+            ErrorKind::PermissionDenied => "let the user that tidegate runs as read the file",
+            ErrorKind::IsADirectory => "name the file, not its directory",
+            ErrorKind::InvalidData => "save the file as UTF-8",
+            _ => "check that this is a file which can be read",
+        };
+        Problems::new(&path.display().to_string(), "", vec![Problem::new(None, message, help)])
+    })
+}
+
+/// The configuration that a text is; otherwise at least one problem.
+pub(super) fn parse(text: &str, base: &Path) -> Result<Config, Vec<Problem>> {
+    syntax::parse(text, |table, errors| {
+        let report = Report::default();
+        let config = config(table.get_ref(), text, Files { base, report: &report });
+        let problems = report.into_problems(text, errors);
+        if problems.is_empty() { Ok(config) } else { Err(problems) }
+    })
+}
+
+pub(super) fn keys() -> Vec<String> {
+    syntax::parse(SKELETON, |table, _| {
+        let report = Report::default();
+        config(table.get_ref(), SKELETON, Files { base: Path::new(""), report: &report });
+        report.into_keys()
+    })
+}
+
+/// Reads all sections. What could not be read is left out, and was reported.
+fn config(table: &DeTable<'_>, text: &str, files: Files<'_>) -> Config {
+    let mut file = TableReader::file(files.report, table);
+    let server = file.section("server").map_or_else(Server::default, server::read);
+    let log = file.section("log").map_or_else(telemetry::Settings::default, log::read);
+    let listeners: Vec<_> =
+        file.sections("listener").into_iter().filter_map(|table| listener::read(table, files)).collect();
+    check_addresses(&listeners, text, files.report);
+    let (names, upstreams) = upstreams(&mut file, files);
+    let routes: Vec<_> = file.sections("route").into_iter().filter_map(|table| route::read(table, &names)).collect();
+    route::check_overlaps(&routes, text, files.report);
+    file.finish();
+    Config {
+        server,
+        log,
+        listeners: listeners.into_iter().map(|listener| listener.value).collect(),
+        upstreams,
+        routes: routes.into_iter().map(|route| Arc::clone(&route.value)).collect(),
+    }
+}
+
+/// The upstreams, and the names of all of them, those included that have problems.
+fn upstreams<'a>(file: &mut TableReader<'a>, files: Files<'_>) -> (Vec<&'a str>, Vec<backend::Settings>) {
+    let sections = file.named_sections("upstream");
+    let names = sections.iter().map(|(name, _)| name.value).collect();
+    (names, sections.into_iter().filter_map(|(name, table)| upstream::read(&name, table, files)).collect())
+}
+
+fn check_addresses(listeners: &[Located<Listener>], text: &str, report: &Report) {
+    let mut seen: Vec<(SocketAddr, usize)> = Vec::new();
+    for Located { value, span } in listeners {
+        // Port 0 is a different port each time.
+        match seen.iter().find(|(address, _)| *address == value.address && address.port() != 0) {
+            Some((address, line)) => {
+                let message = format!("{} is taken by the listener in line {line}", quote(&address.to_string()));
+                report.wrong(Some(span.clone()), message, "give each listener an address or port of its own");
+            }
+            None => seen.push((value.address, line_number(text, span.start))),
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! `[[listener]]`: where clients are served, and with which certificates.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::sign::CertifiedKey;
+use toml::de::DeValue;
+
+use super::field::{Field, Located};
+use super::pem::Files;
+use super::reader::TableReader;
+use super::{ANY_DURATION, problem::quote};
+use crate::edge::settings::Listener;
+
+const BOTH_WAYS: &str =
+    "write tls = { certificate = \"certs/dev.pem\", key = \"certs/dev.key\" }, or tls = false for plain HTTP";
+
+enum Tls {
+    Plain,
+    Certificates(Vec<Arc<CertifiedKey>>),
+}
+
+/// Reads one listener; it comes with the place of its address.
+pub(super) fn read(mut table: TableReader<'_>, files: Files<'_>) -> Option<Located<Listener>> {
+    let address = address(&mut table);
+    let tls = table.required("tls", BOTH_WAYS).and_then(|field| tls(&table, &field, files));
+    let seconds = Duration::from_secs;
+    let max_connections = table.integer("max_connections", 10_000, 1..=10_000_000);
+    let handshake_timeout = table.duration("handshake_timeout", seconds(10), ANY_DURATION);
+    let header_timeout = table.duration("header_timeout", seconds(10), ANY_DURATION);
+    let max_header_size = table.size("max_header_size", 16 * 1024, 8 * 1024..=1024 * 1024);
+    let max_headers = table.integer("max_headers", 100, 1..=10_000);
+    table.finish();
+
+    let address = address?;
+    let listener = Listener {
+        address: address.value,
+        tls: match tls? {
+            Tls::Plain => None,
+            Tls::Certificates(certificates) => Some(certificates),
+        },
+        max_connections,
+        handshake_timeout,
+        header_timeout,
+        max_header_size,
+        max_headers,
+    };
+    Some(Located { value: listener, span: address.span })
+}
+
+fn address(table: &mut TableReader<'_>) -> Option<Located<SocketAddr>> {
+    let form = "write an IP address and a port: \"127.0.0.1:8443\", \"0.0.0.0:443\" or \"[::]:443\"";
+    let field = table.required("address", form)?;
+    let text = field.text()?;
+    let Ok(address) = text.value.parse() else {
+        field.wrong(format!("{} is not an address to listen on", quote(text.value)), form);
+        return None;
+    };
+    Some(Located { value: address, span: text.span })
+}
+
+fn tls(table: &TableReader<'_>, field: &Field<'_>, files: Files<'_>) -> Option<Tls> {
+    let pairs = match field.value {
+        DeValue::Boolean(false) => return Some(Tls::Plain),
+        DeValue::Array(pairs) if !pairs.is_empty() => field.items().unwrap_or_default(),
+        DeValue::Table(_) => vec![field.clone()],
+        DeValue::Array(_) => {
+            field.wrong("`tls` names no certificate", BOTH_WAYS);
+            return None;
+        }
+        _ => {
+            field.wrong_type("a table, a list of tables or false", BOTH_WAYS);
+            return None;
+        }
+    };
+    // All of them are read before any failure counts, so that all failures are reported.
+    let certificates: Vec<_> = pairs.iter().map(|pair| certificate(table, pair, files)).collect();
+    certificates.into_iter().collect::<Option<_>>().map(Tls::Certificates)
+}
+
+fn certificate(table: &TableReader<'_>, pair: &Field<'_>, files: Files<'_>) -> Option<Arc<CertifiedKey>> {
+    if !matches!(pair.value, DeValue::Table(_)) {
+        pair.wrong_type("a table, a list of tables or false", BOTH_WAYS);
+        return None;
+    }
+    let mut table = table.table_of(pair, "listener.tls", "`tls`".to_owned())?;
+    let chain = table.required("certificate", "name a PEM file with the certificate chain");
+    let key = table.required("key", "name a PEM file with the private key");
+    table.finish();
+    let (chain, key) = (chain.and_then(|chain| chain.text()), key.and_then(|key| key.text()));
+    files.certified_key(&chain?, &key?)
+}

@@ -1,0 +1,78 @@
+//! The configuration: the only place that reads TOML and the files named in it.
+//!
+//! `problem` is what is wrong and how it is told; `syntax` makes a table of the text; `reader`, `field` and `report` walk
+//! over it and gather everything that is wrong; `units`, `names` and `pem` read single values; `file` puts the sections
+//! together. Every other file reads the section that it is named after, into the checked settings that the parts of the
+//! program take.
+
+mod bridge;
+mod field;
+mod file;
+mod listener;
+mod log;
+mod names;
+mod pem;
+mod problem;
+mod reader;
+mod report;
+mod route;
+mod server;
+mod syntax;
+#[cfg(test)]
+mod tests;
+mod units;
+mod upstream;
+
+use std::ops::RangeInclusive;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use self::problem::{Problem, Problems};
+pub use self::server::Server;
+use crate::{edge, telemetry, upstream as backend};
+
+/// What durations may be that have no stricter rule of their own.
+const ANY_DURATION: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_hours(1);
+
+/// A whole configuration, checked.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The process as a whole.
+    pub server: Server,
+    /// Logs.
+    pub log: telemetry::Settings,
+    /// Where clients are served; at least one, each with an address of its own.
+    pub listeners: Vec<edge::settings::Listener>,
+    /// The backends, each with a name of its own.
+    pub upstreams: Vec<backend::Settings>,
+    /// What is let in and where it goes; at least one, no two for the same requests, each to one of the upstreams.
+    pub routes: Vec<Arc<edge::settings::Route>>,
+}
+
+impl Config {
+    /// Reads a file. Paths in it are relative to the directory it is in.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong with it. A file that cannot be read at all is one problem.
+    pub fn load(path: &Path) -> Result<Self, Problems> {
+        let text = file::read(path)?;
+        Self::parse(&text, &path.display().to_string(), path.parent().unwrap_or(Path::new("")))
+    }
+
+    /// Reads the text of a file that is called `name` in reports. Paths in it are relative to `base`.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong with it, above all unknown and missing keys and values of the wrong type or out of range.
+    pub fn parse(text: &str, name: &str, base: &Path) -> Result<Self, Problems> {
+        file::parse(text, base).map_err(|problems| Problems::new(name, text, problems))
+    }
+}
+
+/// Every key that is read, as `section.key`, sorted: `listener.address`, `route.bridge.queue`.
+#[must_use]
+pub fn keys() -> Vec<String> {
+    file::keys()
+}

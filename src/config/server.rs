@@ -1,0 +1,30 @@
+//! `[server]`: the process as a whole.
+
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use super::reader::TableReader;
+
+/// What holds for the process as a whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Server {
+    /// How long open connections may take to end after the signal to stop; 1 s to 1 h.
+    pub drain_timeout: Duration,
+    /// Worker threads, at most 1024; `None` is one per core.
+    pub threads: Option<NonZeroUsize>,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self { drain_timeout: Duration::from_secs(10), threads: None }
+    }
+}
+
+pub(super) fn read(mut table: TableReader<'_>) -> Server {
+    let defaults = Server::default();
+    let range = Duration::from_secs(1)..=Duration::from_hours(1);
+    let drain_timeout = table.duration("drain_timeout", defaults.drain_timeout, range);
+    let threads = table.field("threads").and_then(|field| field.integer(1..=1024));
+    table.finish();
+    Server { drain_timeout, threads: threads.and_then(|threads| NonZeroUsize::new(usize::try_from(threads).ok()?)) }
+}

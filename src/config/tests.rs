@@ -1,0 +1,381 @@
+//! Whole files: the ones we ship, the ones in the documentation, and one for each kind of mistake.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use proptest::prelude::*;
+use rcgen::{CertificateParams, KeyPair};
+use tempfile::TempDir;
+
+use super::*;
+
+const EVERY_KEY: &str = include_str!("../../config/tidegate.toml");
+const LOCAL: &str = include_str!("../../config/local.toml");
+const MANUAL: &str = include_str!("../../docs/configuration.md");
+
+const LISTENER: &str = "[[listener]]\naddress = \"127.0.0.1:0\"\ntls = false\n";
+const UPSTREAM: &str = "[upstream.app]\nendpoints = [\"http://127.0.0.1:9000\"]\n";
+const BRIDGE: &str = "[route.bridge]\nupstream = \"app\"\nevents = \"/e\"\nmessages = \"/m\"\n";
+
+/// A directory like the repository: `certs/dev.pem` and `certs/dev.key`, and an empty `config`.
+fn repository() -> TempDir {
+    let directory = tempfile::tempdir().expect("a directory");
+    let key = KeyPair::generate().expect("a key");
+    let params = CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
+    for name in ["certs", "config"] {
+        std::fs::create_dir(directory.path().join(name)).expect("made");
+    }
+    let certificate = params.self_signed(&key).expect("signed").pem();
+    std::fs::write(directory.path().join("certs/dev.pem"), certificate).expect("written");
+    std::fs::write(directory.path().join("certs/dev.key"), key.serialize_pem()).expect("written");
+    directory
+}
+
+fn parse(text: &str) -> Result<Config, Problems> {
+    Config::parse(text, "tidegate.toml", Path::new("/nowhere"))
+}
+
+/// `line:column message` of every problem of a file.
+fn problems(text: &str) -> Vec<String> {
+    let Err(problems) = parse(text) else { return Vec::new() };
+    let show = |problem: &Problem| match problems.position(problem) {
+        Some((line, column)) => format!("{line}:{column} {}", problem.message),
+        None => problem.message.clone(),
+    };
+    problems.iter().map(show).collect()
+}
+
+/// A file that is sound but for what is added to its sections.
+fn file(server: &str, listener: &str, upstream: &str, route: &str, bridge: &str) -> String {
+    let route = if route.contains("path") { route.to_owned() } else { format!("path = \"/chat\"\n{route}") };
+    format!(
+        "{server}\n{LISTENER}{listener}\n{UPSTREAM}{upstream}\n[[route]]\nauth = \"none\"\n{route}\n{BRIDGE}{bridge}\n"
+    )
+}
+
+/// The messages for a bridge with these lines.
+fn bridge(lines: &str) -> String {
+    let problems: Vec<_> = parse(&file("", "", "", "", lines)).err().into_iter().collect();
+    problems.iter().flat_map(Problems::iter).map(told).collect::<Vec<_>>().join("\n")
+}
+
+fn told(problem: &Problem) -> String {
+    format!("{}; {}", problem.message, problem.help.as_deref().unwrap_or_default())
+}
+
+/// The message and help of the only problem of a file.
+#[track_caller]
+fn only(text: &str) -> String {
+    let problems = parse(text).expect_err(text);
+    assert_eq!(problems.len(), 1, "{problems}");
+    problems.iter().map(told).collect()
+}
+
+/// The fenced blocks of the manual in a language.
+fn blocks(language: &str) -> Vec<&'static str> {
+    let fence = format!("```{language}\n");
+    MANUAL.split(fence.as_str()).skip(1).filter_map(|rest| rest.split("```").next()).collect()
+}
+
+#[test]
+fn the_files_we_ship_are_sound_and_say_the_defaults() {
+    let repository = repository();
+    let base = repository.path().join("config");
+    let every_key = Config::parse(EVERY_KEY, "tidegate.toml", &base).unwrap_or_else(|problems| panic!("{problems}"));
+    let local = Config::parse(LOCAL, "local.toml", &base).unwrap_or_else(|problems| panic!("{problems}"));
+    assert_eq!(format!("{every_key:#?}"), format!("{local:#?}"));
+}
+
+#[test]
+fn the_smallest_file_of_the_manual_is_the_local_one() {
+    let repository = repository();
+    let smallest = blocks("toml").into_iter().next().expect("a block");
+    let smallest = Config::parse(smallest, "manual", repository.path()).unwrap_or_else(|problems| panic!("{problems}"));
+    let local = Config::parse(LOCAL, "local.toml", &repository.path().join("config")).expect("sound");
+    assert_eq!(format!("{smallest:#?}"), format!("{local:#?}"));
+}
+
+#[test]
+fn a_file_is_loaded_with_paths_relative_to_it() {
+    let repository = repository();
+    let path = repository.path().join("config/local.toml");
+    std::fs::write(&path, LOCAL).expect("written");
+    let config = Config::load(&path).unwrap_or_else(|problems| panic!("{problems}"));
+    assert_eq!(config.listeners.iter().filter_map(|listener| listener.tls.as_ref()).map(Vec::len).sum::<usize>(), 1);
+    let problems = Config::load(&repository.path().join("none.toml")).expect_err("there is none").to_string();
+    assert!(problems.contains("none.toml") && problems.contains("No such file") && problems.contains("help:"));
+    std::fs::write(&path, [0xff]).expect("written");
+    assert!(Config::load(&path).expect_err("no text").to_string().contains("save the file as UTF-8"));
+}
+
+#[test]
+fn the_report_in_the_manual_is_what_its_file_gives() {
+    let mistaken = blocks("toml").into_iter().next_back().expect("a block");
+    let report = blocks("text").into_iter().next_back().expect("a block");
+    assert_eq!(parse(mistaken).expect_err("mistaken").to_string(), report);
+}
+
+#[test]
+fn six_mistakes_give_six_reports_in_one_run() {
+    let mistaken = blocks("toml").into_iter().next_back().expect("a block");
+    let expected = [
+        "2:17 `drain_timeout` must be a duration with its unit, not a whole number",
+        "5:11 `localhost:8443` is not an address to listen on",
+        "9:14 `http://127.0.0.1:9000/api` is not an endpoint",
+        "11:1 `auth` is missing in [[route]]",
+        "15:12 there is no upstream `ap`",
+        "18:1 `ping_intervall` is not known in [route.bridge]",
+    ];
+    assert_eq!(problems(mistaken), expected);
+}
+
+#[test]
+fn every_key_is_in_the_full_file_and_in_the_manual() {
+    let keys = keys();
+    assert!(keys.len() > 40, "{keys:?}");
+    // Lines of the file as `section.key`, the commented-out ones included.
+    let (mut section, mut written) = (String::new(), String::new());
+    for line in EVERY_KEY.lines() {
+        if line.starts_with('[') {
+            section = line.trim_matches(['[', ']']).replace("upstream.app", "upstream");
+        }
+        if let Some((key, value)) = line.trim_start_matches("# ").split_once(" = ") {
+            writeln!(written, "{section}.{key}").expect("a string takes all");
+            for inner in value.split(['{', ',']).filter_map(|part| part.trim().split_once(" = ")) {
+                writeln!(written, "{section}.{key}.{}", inner.0).expect("a string takes all");
+            }
+        }
+        if line == "[route.bridge]" {
+            written.push_str("route.bridge\n");
+        }
+    }
+    for key in &keys {
+        assert!(written.lines().any(|line| line == key), "{key} is not in config/tidegate.toml");
+        let (section, name) = key.rsplit_once('.').expect("section.key");
+        let chapter = MANUAL.split("\n## `").find(|chapter| {
+            let title = chapter.split('`').next().unwrap_or_default().replace(".NAME", "");
+            title.trim_matches(['[', ']']) == section
+        });
+        let chapter = chapter.unwrap_or_else(|| panic!("[{section}] is not in docs/configuration.md"));
+        assert!(chapter.contains(&format!("\n| `{name}` |")), "{key} is not in docs/configuration.md");
+    }
+}
+
+#[test]
+fn an_empty_file_is_told_what_is_needed() {
+    assert_eq!(problems(""), ["there is no [[listener]]", "there is no [[route]]"]);
+    assert_eq!(problems("listener = []\nroute = []\n"), ["1:12 there is no [[listener]]", "2:9 there is no [[route]]"]);
+}
+
+#[test]
+fn syntax_errors_are_reported_together_with_other_mistakes() {
+    let text = "[server]\nthreads\ndrain_timeout = 10s\n[log]\nformat = \"xml\"\n[log]\n";
+    let expected = [
+        "2:1 key with no value",
+        "3:17 string values must be quoted",
+        "5:10 `format` cannot be `xml`",
+        "6:2 `log` is defined twice",
+    ];
+    assert_eq!(problems(text), expected);
+}
+
+#[test]
+fn a_broken_header_is_all_that_is_said_of_its_table() {
+    assert_eq!(problems("[[route]\npath = \"/y\"\n"), ["1:9 unclosed array table"]);
+}
+
+#[test]
+fn unknown_keys_are_told_with_the_nearest_or_all_known_ones() {
+    assert!(only(&file("[server]\nthread = 1", "", "", "", "")).contains("did you mean `threads`?"));
+    assert!(only(&file("[server]\ncolour = 1", "", "", "", "")).ends_with("known here: drain_timeout, threads"));
+    assert!(
+        only(&file("[listeners]", "", "", "", ""))
+            .contains("`listeners` is not known in the file; did you mean `listener`?")
+    );
+}
+
+#[test]
+fn wrong_types_are_told() {
+    assert!(only(&file("server = 1", "", "", "", "")).contains("`server` must be a table"));
+    let upstream = problems(&file("upstream = 1", "", "", "", "").replace(UPSTREAM, ""));
+    assert!(upstream.concat().contains("1:12 `upstream` must be a table of tables"));
+    assert!(bridge("replies = \"yes\"").contains("`replies` must be true or false, not a text"));
+    assert!(bridge("close_event = 1").contains("`close_event` must be a text, not a whole number"));
+    assert!(bridge("forward_headers = \"a\"").contains("must be a list of texts, not a text"));
+    assert!(bridge("forward_headers = [1]").contains("must be a list of texts, and this is a whole number"));
+    assert!(bridge("in_flight = 1.5").contains("must be a whole number, not a number with a fraction"));
+    assert!(bridge("queue = true").contains("`queue` must be a size, not true"));
+    let listener = LISTENER.replace("[[", "[").replace("]]", "]");
+    let text = file("", "", "", "", "").replace(LISTENER, &listener);
+    assert!(only(&text).contains("write [[listener]], with two brackets"));
+    let upstream = file("", "", "", "", "").replace("[upstream.app]", "[upstream]");
+    assert!(problems(&upstream).concat().contains("`endpoints` in [upstream] must be a table, not a list"));
+}
+
+#[test]
+fn values_out_of_range_are_told_with_the_range() {
+    assert!(only(&file("[server]\nthreads = 0", "", "", "", "")).contains("from 1 to 1024"));
+    assert!(only(&file("[server]\nthreads = -1", "", "", "", "")).contains("from 1 to 1024"));
+    assert!(only(&file("[server]\ndrain_timeout = \"2h\"", "", "", "", "")).contains("from \"1s\" to \"1h\""));
+    assert!(only(&file("", "max_header_size = \"4KiB\"", "", "", "")).contains("from \"8KiB\" to \"1MiB\""));
+    assert!(bridge("in_flight = 65").contains("from 1 to 64"));
+    assert!(bridge("in_flight = 99999999999999999999999").contains("from 1 to 64"));
+    assert!(bridge("close_timeout = \"61s\"").contains("from \"100ms\" to \"1m\""));
+    assert!(bridge("max_message_size = \"65MiB\"").contains("from \"1B\" to \"64MiB\""));
+    assert_eq!(bridge("in_flight = 0x40\nqueue = \"1GiB\"\nmax_refusal_body = \"0B\""), "");
+}
+
+#[test]
+fn numbers_need_their_unit() {
+    assert!(bridge("ping_interval = 30").ends_with("write \"30s\""));
+    assert!(bridge("ping_interval = \"30\"").ends_with("write \"30s\""));
+    assert!(bridge("ping_interval = \"30 s\"").contains("`30 s` is not a duration"));
+    assert!(bridge("queue = 4096").ends_with("write \"4096B\""));
+    assert!(bridge("queue = \"64KB\"").contains("there is no unit `KB`"));
+}
+
+#[test]
+fn words_that_are_no_choice_are_told_with_the_choices() {
+    assert!(bridge("named_events = \"envelop\"").contains("did you mean \"envelope\"?"));
+    assert!(bridge("named_events = \"x\"").ends_with("write \"data\", \"envelope\" or \"ignore\""));
+}
+
+#[test]
+fn listeners_are_checked() {
+    let listener = |lines: &str| {
+        let text = file("", "", "", "", "").replace(LISTENER, &format!("[[listener]]\n{lines}\n"));
+        problems(&text).join("\n")
+    };
+    assert!(listener("address = \"127.0.0.1:1\"").contains("2:1 `tls` is missing in [[listener]]"));
+    assert!(only(&file("", "", "", "", "").replace("tls = false\n", "")).contains("or tls = false for plain HTTP"));
+    assert!(listener("tls = false").contains("2:1 `address` is missing in [[listener]]"));
+    assert!(listener("address = \"127.0.0.1:1\"\ntls = true").contains("4:7 `tls` must be a table"));
+    assert!(listener("address = \"127.0.0.1:1\"\ntls = []").contains("`tls` names no certificate"));
+    assert!(listener("address = \"127.0.0.1:1\"\ntls = [false]").contains("4:8 `tls` must be a table"));
+    let one_file = listener("address = \"127.0.0.1:1\"\ntls = { certificate = \"a.pem\", kye = \"a.key\" }");
+    assert!(one_file.contains("4:7 `key` is missing in `tls`"), "{one_file}");
+    assert!(one_file.contains("4:32 `kye` is not known in `tls`"), "{one_file}");
+    let unreadable = listener("address = \"127.0.0.1:1\"\ntls = { certificate = \"a.pem\", key = \"a.key\" }");
+    assert!(unreadable.contains("4:23 cannot read `/nowhere/a.pem`"), "{unreadable}");
+    assert!(unreadable.contains("4:38 cannot read `/nowhere/a.key`"), "{unreadable}");
+}
+
+#[test]
+fn two_listeners_with_one_address_are_told() {
+    let second = "\n[[listener]]\naddress = \"127.0.0.1:8443\"\ntls = false";
+    let text = file("", second, "", "", "").replace("127.0.0.1:0", "127.0.0.1:8443");
+    assert_eq!(problems(&text), ["7:11 `127.0.0.1:8443` is taken by the listener in line 3"]);
+    assert_eq!(problems(&file("", "\n[[listener]]\naddress = \"127.0.0.1:0\"\ntls = false", "", "", "")), [""; 0]);
+}
+
+#[test]
+fn upstreams_are_checked() {
+    let endpoints =
+        |list: &str| problems(&file("", "", "", "", "").replace("[\"http://127.0.0.1:9000\"]", list)).join("\n");
+    assert!(endpoints("[]").contains("`endpoints` must name at least one"));
+    assert!(endpoints("[\"ftp://a\"]").contains("`ftp://a` is not an endpoint"));
+    assert!(endpoints("[\"http://a\", \"http://a:80\"]").contains("7:26 `http://a:80` stands in `endpoints` twice"));
+    assert!(endpoints("[\"http://a\", \"http://a\"]").contains("`http://a` stands in `endpoints` twice"));
+    assert!(
+        only(&file("", "", "ca = \"ca.pem\"", "", "")).contains("`ca` has no effect, because no endpoint is https")
+    );
+    let https = file("", "", "ca = \"ca.pem\"", "", "").replace("http:", "https:");
+    assert!(only(&https).contains("cannot read `/nowhere/ca.pem`"));
+    let named = file("", "", "\n[upstream.\"a b\"]\nendpoints = [\"http://a\"]", "", "");
+    assert!(only(&named).contains("`a b` cannot be the name of an upstream"));
+    let unused = file("", "", "\n[upstream.spare]\nendpoints = [\"http://a\"]", "", "");
+    assert_eq!(problems(&unused), [""; 0]);
+}
+
+#[test]
+fn a_bundle_of_certificates_vouches_for_https_endpoints() {
+    let repository = repository();
+    let text = file("", "", "ca = \"certs/dev.pem\"", "", "").replace("http:", "https:");
+    let config = Config::parse(&text, "f", repository.path()).unwrap_or_else(|problems| panic!("{problems}"));
+    assert_eq!(
+        config.upstreams.iter().filter_map(|upstream| upstream.roots.as_ref()).map(|roots| roots.len()).sum::<usize>(),
+        1
+    );
+}
+
+#[test]
+fn routes_are_checked() {
+    let route = |lines: &str| only(&file("", "", "", lines, ""));
+    assert!(route("path = \"chat\"").contains("`chat` cannot be a path: a path begins with `/`"));
+    assert!(route("path = \"/{a\"").contains("`/{a` cannot be a path"));
+    assert!(route("host = \"a.io:443\"").contains("a host is written without a port"));
+    assert!(route("origins = [\"app.example.com\"]").contains("`app.example.com` is no origin"));
+    assert!(only(&file("", "", "", "", "").replace("auth = \"none\"\n", "")).contains("write auth = \"none\""));
+    assert!(
+        only(&file("", "", "", "", "").replace("path = \"/chat\"\n", "")).contains("`path` is missing in [[route]]")
+    );
+    assert!(only(&file("", "", "", "", "").replace(BRIDGE, "")).contains("`bridge` is missing in [[route]]"));
+    let other = only(&file("", "", "", "", "").replace("\"none\"", "\"basic\""));
+    assert!(other.contains("`auth` cannot be `basic`") && other.ends_with("write \"none\""));
+}
+
+#[test]
+fn overlapping_routes_are_told_at_the_second_with_the_line_of_the_first() {
+    let inline = "bridge = { upstream = \"app\", events = \"/e\", messages = \"/m\" }";
+    let second = format!("\n[[route]]\nauth = \"none\"\npath = \"/{{y}}\"\n{inline}");
+    let text = file("", "", "", "path = \"/{x}\"", &second);
+    assert_eq!(problems(&text), ["19:8 `/{y}` takes the same requests as `/{x}` in line 11"]);
+}
+
+#[test]
+fn bridges_are_checked() {
+    let bare = |text: &str| only(&file("", "", "", "", "").replace(BRIDGE, &format!("[route.bridge]\n{text}")));
+    assert!(bare("events = \"/e\"\nmessages = \"/m\"").contains("`upstream` is missing in [route.bridge]"));
+    assert!(bare("upstream = \"app\"\nmessages = \"/m\"").contains("`events` is missing in [route.bridge]"));
+    let capture = bare("upstream = \"app\"\nmessages = \"/m\"\nevents = \"/{room}\"");
+    assert!(capture.contains("`{room}` is not captured") && capture.contains("captures nothing"), "{capture}");
+    assert!(bare("upstream = \"zebra\"\nevents = \"/e\"\nmessages = \"/m\"").ends_with("known upstreams: app"));
+    assert!(bridge("text_type = \"text\"").contains("`text` is not a media type"));
+    assert!(bridge("binary_event = \"\"").contains("a name cannot be empty"));
+    assert!(bridge("close_event = \"message\"").contains("the name of ordinary events"));
+    assert!(bridge("close_event = \"a\\nb\"").contains("cannot hold a line break"));
+    assert!(bridge("close_event = \"tidegate.binary\"").contains("are both `tidegate.binary`"));
+    assert!(
+        bridge("max_event_field = \"16B\"\nclose_event = \"a.rather.long.name\"")
+            .contains("longer than `max_event_field`")
+    );
+    assert!(bridge("forward_headers = [\"cookie\"]").contains("`forward_cookies`"));
+    assert!(bridge("forward_headers = [\"a\", \"A\"]").contains("`A` stands in `forward_headers` twice"));
+    assert!(bridge("forward_cookies = [\"a\", \"*\"]").contains("`*` stands beside other names"));
+    assert!(bridge("forward_cookies = [\"a=b\"]").contains("`a=b` is not the name of a cookie"));
+    assert!(bridge("credential_params = [\"a&b\"]").contains("`a&b` is not the name of a query parameter"));
+    assert!(bridge("last_event_id_param = \"token\"").contains("both a credential and the last event id"));
+    assert!(bridge("delivery_timeout = \"20s\"").contains("is shorter than `message_timeout`"));
+    assert!(bridge("message_timeout = \"2m\"").contains("is shorter than `message_timeout`"));
+    let sound = "last_event_id_param = \"\"\nforward_cookies = [\"*\"]\ncredential_params = []\nforward_headers = []";
+    assert_eq!(bridge(sound), "");
+}
+
+#[test]
+fn log_filters_are_checked() {
+    let filter = |filter: &str| problems(&file(&format!("[log]\nfilter = \"{filter}\""), "", "", "", "")).join("\n");
+    assert_eq!(filter("info,tidegate::bridge=debug,hyper=off"), "");
+    assert!(filter("tidegate=loud").contains("`filter` cannot be read"));
+    assert!(filter("inof").contains("`inof` in `filter` is no level"));
+    assert_eq!(filter("tidegate"), "");
+}
+
+proptest! {
+    #[test]
+    fn a_damaged_file_is_reported_and_never_panics(
+        at: usize,
+        length in 0_usize..80,
+        put in "[\\[\\]{}=.,#\"'\n a-c0-9_-]{0,6}",
+    ) {
+        let sound = EVERY_KEY.replace("{ certificate = \"../certs/dev.pem\", key = \"../certs/dev.key\" }", "false");
+        let start = at % sound.len();
+        let end = (start + length).min(sound.len());
+        let mut damaged = sound;
+        damaged.replace_range(start..end, &put);
+        if let Err(problems) = parse(&damaged) {
+            prop_assert!(problems.len() > 0);
+            prop_assert_eq!(problems.to_string().matches("error: ").count(), problems.len());
+            prop_assert!(problems.to_string().contains("tidegate.toml"));
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! What becomes of one HTTP request from a client.
+
+use std::any::Any;
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{self, HeaderValue};
+use http::{Request, Response, StatusCode, request};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, Empty, Full};
+use hyper::body::Incoming;
+use hyper::upgrade::{OnUpgrade, Parts, Upgraded};
+use hyper_util::rt::TokioIo;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower::util::BoxCloneSyncService;
+use tower::{Service, ServiceBuilder, ServiceExt as _};
+use tower_http::catch_panic::CatchPanicLayer;
+use uuid::Uuid;
+
+use super::handshake::{self, Handshake};
+use super::hosts::host_of;
+use super::origin::Origin;
+use super::routes::{Found, RouteTable};
+use super::settings::{Auth, Route};
+use super::stream::ClientStream;
+use super::websocket::WebSocket;
+use crate::bridge::Bridges;
+use crate::bridge::open::{Asked, Opened, open};
+use crate::protocol::headers;
+use crate::protocol::problem::Problem;
+use crate::telemetry::{self, Refused};
+
+/// Body of an answer to a client.
+pub type Body = UnsyncBoxBody<Bytes, Infallible>;
+
+/// Answers requests that no route takes; absent, they get 404.
+pub type Fallback = BoxCloneSyncService<Request<()>, Response<Body>, Infallible>;
+
+/// What all client connections share.
+pub struct Edge {
+    /// From host and path to the route.
+    pub routes: RouteTable,
+    /// From the route's settings to its upstream.
+    pub bridges: Bridges,
+    /// For requests that no route takes.
+    pub fallback: Option<Fallback>,
+    /// Owner of every client connection's task.
+    pub connections: TaskTracker,
+    /// Asks every connection to end.
+    pub shutdown: CancellationToken,
+}
+
+/// One client connection before it is upgraded.
+#[derive(Clone)]
+pub(super) struct Connection {
+    pub edge: Arc<Edge>,
+    pub peer: SocketAddr,
+    pub tls: bool,
+    /// The place that the connection takes; a WebSocket keeps it.
+    pub slot: Arc<OwnedSemaphorePermit>,
+}
+
+/// The stack of a client connection, outermost first.
+pub(super) fn stack(
+    connection: Connection,
+) -> impl Service<
+    Request<Incoming>,
+    Response = Response<impl http_body::Body<Data = Bytes, Error: Into<tower::BoxError>> + Send + use<>>,
+    Error = Infallible,
+    Future: Send,
+> + Clone {
+    ServiceBuilder::new()
+        .layer(CatchPanicLayer::custom(panicked)) // a defect costs one answer, not the connection without a word
+        .service_fn(move |request| answer(connection.clone(), request))
+}
+
+fn panicked(_: Box<dyn Any + Send>) -> Response<Full<Bytes>> {
+    tracing::error!("a request's task panicked; this is a defect in tidegate, please report it");
+    let detail = "a defect in the gateway; its log says more";
+    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "defect", detail).into_response().map(Full::new)
+}
+
+async fn answer(connection: Connection, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+    // Large and short-lived: kept out of the task that an idle connection is made of.
+    Ok(Box::pin(connection.route(request)).await)
+}
+
+impl Connection {
+    async fn route(self, mut request: Request<Incoming>) -> Response<Body> {
+        let upgrade = handshake::asks_for_upgrade(request.headers()).then(|| hyper::upgrade::on(&mut request));
+        let (head, _body) = request.into_parts();
+        let id = Uuid::now_v7();
+        let answered = match self.find(&head) {
+            Ok(Some((found, host))) => self.bridged(id, &head, &found, host, upgrade).await,
+            Ok(None) => return self.fallback(head, id).await,
+            Err(problem) => Err(problem),
+        };
+        answered.unwrap_or_else(|problem| self.refuse(problem, &head, id))
+    }
+
+    /// The route of a request, with the host that it names.
+    fn find<'a>(&'a self, head: &'a request::Parts) -> Result<Option<(Found<'a, 'a>, &'a str)>, Problem> {
+        let mut hosts = head.headers.get_all(header::HOST).iter();
+        let host = match (hosts.next(), hosts.next()) {
+            (Some(host), None) => host.to_str().ok(),
+            // RFC 9112 section 3.2: none, or more than one, is a bad request.
+            _ => None,
+        };
+        let bad = || Problem::new(StatusCode::BAD_REQUEST, "bad-host", "the Host field must be given once and name a host");
+        let host = host.ok_or_else(bad)?;
+        let name = host_of(host).ok_or_else(bad)?;
+        Ok(self.edge.routes.find(&name, head.uri.path()).map(|found| (found, host)))
+    }
+
+    /// A request for a bridged route: the free checks first, then upstream, then 101.
+    async fn bridged(
+        &self,
+        id: Uuid,
+        head: &request::Parts,
+        found: &Found<'_, '_>,
+        host: &str,
+        upgrade: Option<OnUpgrade>,
+    ) -> Result<Response<Body>, Problem> {
+        let route = found.route;
+        let Handshake { accept, offered } = handshake::check(head)?;
+        self.check_origin(route, head, host)?;
+        match route.auth {
+            Auth::None => {}
+        }
+        let gone = || Problem::new(StatusCode::SERVICE_UNAVAILABLE, "shutting-down", "the gateway is stopping");
+        let bridge = self.edge.bridges.of(&route.bridge).ok_or_else(gone)?;
+        let upgrade = upgrade.ok_or_else(gone)?;
+        let asked =
+            Asked { head, captures: &found.captures, host, peer: self.peer, tls: self.tls, offered: &offered };
+        let opened = tokio::select! {
+            opened = open(&bridge, asked, id, &route.path) => opened?,
+            () = self.edge.shutdown.cancelled() => return Err(gone()),
+        };
+
+        let mut response = Response::new(Empty::new().boxed_unsync());
+        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        let fields = response.headers_mut();
+        fields.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+        fields.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+        fields.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
+        if let Some(subprotocol) = opened.subprotocol() {
+            fields.insert(header::SEC_WEBSOCKET_PROTOCOL, subprotocol.clone());
+        }
+        add_id(fields, id);
+
+        let max_message_size = route.bridge.session.max_message_size;
+        let shutdown = self.edge.shutdown.clone();
+        let slot = self.slot.clone();
+        // A fresh, small task: what served the handshake ends and gives its memory back.
+        self.edge.connections.spawn(async move {
+            serve(upgrade, opened, max_message_size, shutdown).await;
+            drop(slot);
+        });
+        Ok(response)
+    }
+
+    /// A browser sends `Origin` and cannot be made to lie about it; whoever sends none is not a browser.
+    fn check_origin(&self, route: &Route, head: &request::Parts, host: &str) -> Result<(), Problem> {
+        let mut origins = head.headers.get_all(header::ORIGIN).iter();
+        let origin = match (origins.next(), origins.next()) {
+            (None, _) => return Ok(()),
+            (Some(origin), None) => origin.to_str().ok().and_then(Origin::parse),
+            _ => None,
+        };
+        let let_in = origin.is_some_and(|origin| {
+            origin.is_same(self.tls, host) || route.origins.iter().any(|pattern| pattern.matches(&origin))
+        });
+        if let_in {
+            return Ok(());
+        }
+        Err(Problem::new(StatusCode::FORBIDDEN, "origin-refused", "pages of this origin are not let in here"))
+    }
+
+    async fn fallback(&self, head: request::Parts, id: Uuid) -> Response<Body> {
+        match &self.edge.fallback {
+            Some(fallback) => match fallback.clone().oneshot(Request::from_parts(head, ())).await {
+                Ok(response) => response,
+            },
+            None => {
+                let problem = Problem::new(StatusCode::NOT_FOUND, "no-route", "no route takes this host and path");
+                self.refuse(problem, &head, id)
+            }
+        }
+    }
+
+    fn refuse(&self, problem: Problem, head: &request::Parts, id: Uuid) -> Response<Body> {
+        telemetry::refused(&Refused { connection: id, peer: self.peer, path: head.uri.path(), problem: &problem });
+        let mut response = problem.into_response();
+        if handshake::asks_for_upgrade(&head.headers) {
+            // Whoever asked for another protocol may already be speaking it.
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        add_id(response.headers_mut(), id);
+        response.map(|body| Full::new(body).boxed_unsync())
+    }
+}
+
+/// Lets a client and the log be brought together by one id.
+fn add_id(fields: &mut http::HeaderMap, id: Uuid) {
+    if let Ok(id) = HeaderValue::try_from(id.to_string()) {
+        fields.insert(headers::TIDEGATE_CONNECTION, id);
+    }
+}
+
+/// Waits for the 101 to be on its way, then drives the connection.
+async fn serve(upgrade: OnUpgrade, opened: Opened, max_message_size: usize, shutdown: CancellationToken) {
+    match upgrade.await {
+        Ok(upgraded) => {
+            let Some((stream, already_read)) = reclaim(upgraded) else { return };
+            let socket = WebSocket::new(stream, already_read, max_message_size).await;
+            opened.run(socket, shutdown).await;
+        }
+        Err(error) => opened.abandoned(&error),
+    }
+}
+
+/// The client's own stream out of the HTTP library, with what was read too much.
+fn reclaim(upgraded: Upgraded) -> Option<(ClientStream, Vec<u8>)> {
+    let Parts { io, read_buf, .. } = upgraded.downcast::<TokioIo<ClientStream>>().ok()?;
+    // Copied, however little: even an empty slice keeps the whole buffer of the HTTP library alive.
+    Some((io.into_inner(), read_buf.to_vec()))
+}

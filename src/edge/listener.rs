@@ -1,0 +1,160 @@
+//! One listener: bind, accept, TLS, HTTP.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use rustls::ServerConfig;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_rustls::TlsAcceptor;
+use tracing::{debug, warn};
+
+use super::http::{Connection, Edge, stack};
+use super::settings::Listener as Settings;
+use super::stream::ClientStream;
+use super::tls;
+
+/// Connections that the kernel holds for us before we accept them; it may hold fewer.
+const BACKLOG: u32 = 4096;
+
+/// Pause after an accept that failed for want of a resource: trying again at once would spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How often a full listener says so.
+const FULL_WARNING_EVERY: Duration = Duration::from_secs(10);
+
+/// The address cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address}")]
+pub struct BindError {
+    /// The address.
+    pub address: SocketAddr,
+    /// What the system said.
+    pub source: io::Error,
+}
+
+/// A bound address that does not accept yet.
+#[derive(Debug)]
+pub struct Listener {
+    socket: TcpListener,
+    address: SocketAddr,
+    tls: Option<Arc<ServerConfig>>,
+    settings: Settings,
+    slots: Arc<Semaphore>,
+}
+
+impl Listener {
+    /// Binds; the settings were checked before, so the socket is all that can fail.
+    ///
+    /// # Errors
+    ///
+    /// [`BindError`], with the address.
+    pub fn bind(settings: Settings) -> Result<Self, BindError> {
+        let failed = |source| BindError { address: settings.address, source };
+        let socket = if settings.address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
+        let socket = socket.map_err(failed)?;
+        // A restart must not wait for the connections of the process before.
+        socket.set_reuseaddr(true).map_err(failed)?;
+        socket.bind(settings.address).map_err(failed)?;
+        let socket = socket.listen(BACKLOG).map_err(failed)?;
+        let address = socket.local_addr().map_err(failed)?;
+        let tls = settings
+            .tls
+            .clone()
+            .map(tls::server_config)
+            .transpose()
+            .map_err(|error| failed(io::Error::new(io::ErrorKind::InvalidInput, error)))?;
+        let slots = Arc::new(Semaphore::new(settings.max_connections.min(Semaphore::MAX_PERMITS)));
+        Ok(Self { socket, address, tls, settings, slots })
+    }
+
+    /// Where it listens, with the real port.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Accepts until the gateway stops. Every connection gets a task of its own on the edge's tracker.
+    pub async fn run(self, edge: Arc<Edge>) {
+        let listener = Arc::new(self);
+        let mut warned: Option<Instant> = None;
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.socket.accept() => accepted,
+                () = edge.shutdown.cancelled() => return,
+            };
+            let (stream, peer) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) if is_about_one_connection(&error) => continue,
+                Err(error) => {
+                    warn!(listener = %listener.address, %error, "cannot accept connections");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            let Ok(slot) = listener.slots.clone().try_acquire_owned() else {
+                // Closed at once, so that the client knows; a place in the backlog would be a hang.
+                if warned.is_none_or(|at| at.elapsed() >= FULL_WARNING_EVERY) {
+                    warned = Some(Instant::now());
+                    let limit = listener.settings.max_connections;
+                    warn!(listener = %listener.address, limit, "max_connections reached, closing new connections");
+                }
+                continue;
+            };
+            let (listener, shared) = (listener.clone(), edge.clone());
+            edge.connections.spawn(async move { listener.serve(stream, peer, slot, shared).await });
+        }
+    }
+
+    async fn serve(&self, stream: TcpStream, peer: SocketAddr, slot: OwnedSemaphorePermit, edge: Arc<Edge>) {
+        // Messages are written whole; waiting for more would only add latency. A failure here shows on the first read.
+        let _ = stream.set_nodelay(true);
+        // A cold path with a large state: boxed, so that the task of an open connection stays small.
+        let stream = match Box::pin(self.handshake(stream)).await {
+            Ok(stream) => stream,
+            Err(error) => return debug!(%peer, %error, "TLS handshake failed"),
+        };
+        let shutdown = edge.shutdown.clone();
+        let connection = Connection { edge, peer, tls: self.tls.is_some(), slot: Arc::new(slot) };
+        let mut served = std::pin::pin!(
+            http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(self.settings.header_timeout)
+                .max_headers(self.settings.max_headers)
+                .max_header_size(self.settings.max_header_size)
+                .max_buf_size(self.settings.max_header_size)
+                .serve_connection(TokioIo::new(stream), TowerToHyperService::new(stack(connection)))
+                .with_upgrades()
+        );
+        let ended = tokio::select! {
+            ended = served.as_mut() => ended,
+            () = shutdown.cancelled() => {
+                served.as_mut().graceful_shutdown();
+                served.await
+            }
+        };
+        if let Err(error) = ended {
+            debug!(%peer, error = &error as &dyn std::error::Error, "HTTP connection ended with an error");
+        }
+    }
+
+    async fn handshake(&self, stream: TcpStream) -> io::Result<ClientStream> {
+        let Some(tls) = &self.tls else { return Ok(ClientStream::Plain(stream)) };
+        let accept = TlsAcceptor::from(tls.clone()).accept(stream);
+        let stream = tokio::time::timeout(self.settings.handshake_timeout, accept)
+            .await
+            .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "it took longer than handshake_timeout"))??;
+        Ok(ClientStream::Tls(Box::new(stream)))
+    }
+}
+
+/// A client that was gone before it was accepted is no trouble of the listener's.
+fn is_about_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
+}

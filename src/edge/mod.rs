@@ -1,0 +1,14 @@
+//! Everything on the client's side: listeners, TLS, HTTP, the WebSocket handshake and its frames.
+
+mod handshake;
+pub mod hosts;
+mod http;
+pub mod listener;
+pub mod origin;
+pub mod routes;
+pub mod settings;
+mod stream;
+pub mod tls;
+mod websocket;
+
+pub use http::{Body, Edge, Fallback};

@@ -1,0 +1,142 @@
+//! The composition root: the only file that knows every part. It builds them, owns their tasks, and ends them in order.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{info, warn};
+
+use crate::bridge::Bridges;
+use crate::config::Config;
+use crate::edge::listener::{BindError, Listener};
+use crate::edge::routes::RouteTable;
+use crate::edge::{Edge, Fallback};
+use crate::upstream::Upstream;
+
+/// How often idle upstream connections are looked through.
+const SWEEP: Duration = Duration::from_secs(5);
+
+/// Why the gateway cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An address is taken, or not ours.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The TLS library refuses an upstream's settings.
+    #[error("TLS settings for upstream {upstream} cannot be used")]
+    Tls {
+        /// Its name.
+        upstream: Arc<str>,
+        /// What the TLS library said.
+        source: rustls::Error,
+    },
+    /// Two routes take the same requests, which the configuration rules out.
+    #[error("two routes overlap")]
+    Overlap,
+}
+
+/// A gateway that serves.
+#[derive(Debug)]
+pub struct Gateway {
+    addresses: Vec<SocketAddr>,
+    listeners: TaskTracker,
+    connections: TaskTracker,
+    upstream: TaskTracker,
+    /// Asks listeners and connections to end.
+    shutdown: CancellationToken,
+    /// Ends upstream connections, once nobody needs them.
+    disconnect: CancellationToken,
+    drain_timeout: Duration,
+}
+
+/// How a gateway ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drained {
+    /// Client connections that were still open at the deadline, and were cut.
+    pub cut: usize,
+}
+
+impl Gateway {
+    /// Binds all listeners and begins to serve. Needs a tokio runtime. `fallback` answers requests that no route takes.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`]; nothing is left running then.
+    pub fn start(config: Config, fallback: Option<Fallback>) -> Result<Self, StartError> {
+        let gateway = Self {
+            addresses: Vec::new(),
+            listeners: TaskTracker::new(),
+            connections: TaskTracker::new(),
+            upstream: TaskTracker::new(),
+            shutdown: CancellationToken::new(),
+            disconnect: CancellationToken::new(),
+            drain_timeout: config.server.drain_timeout,
+        };
+        let upstreams = config
+            .upstreams
+            .iter()
+            .map(|settings| {
+                Upstream::new(settings, &gateway.upstream, &gateway.disconnect)
+                    .map(Arc::new)
+                    .map_err(|source| StartError::Tls { upstream: settings.name.clone(), source })
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        // All are bound before one serves: a gateway that cannot start has not begun to.
+        let listeners = config.listeners.into_iter().map(Listener::bind).collect::<Result<Vec<_>, _>>()?;
+        let edge = Arc::new(Edge {
+            routes: RouteTable::build(config.routes).map_err(|_| StartError::Overlap)?,
+            bridges: Bridges::new(upstreams.iter().cloned()),
+            fallback,
+            connections: gateway.connections.clone(),
+            shutdown: gateway.shutdown.clone(),
+        });
+        gateway.upstream.spawn(sweep(upstreams, gateway.disconnect.clone()));
+        let addresses = listeners.iter().map(Listener::address).collect();
+        for listener in listeners {
+            info!(address = %listener.address(), "listening");
+            gateway.listeners.spawn(listener.run(edge.clone()));
+        }
+        Ok(Self { addresses, ..gateway })
+    }
+
+    /// Where it listens, in the order of the configuration, with real ports.
+    #[must_use]
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Stops: no new connections, a close frame to every client, and, once they are gone or the deadline has passed, an
+    /// end to all connections upstream.
+    pub async fn stop(self) -> Drained {
+        self.shutdown.cancel();
+        self.listeners.close();
+        self.listeners.wait().await;
+        let open = self.connections.len();
+        info!(open, deadline_ms = u64::try_from(self.drain_timeout.as_millis()).unwrap_or(u64::MAX), "stopping");
+        self.connections.close();
+        let _ = tokio::time::timeout(self.drain_timeout, self.connections.wait()).await;
+        let cut = self.connections.len();
+        if cut > 0 {
+            warn!(cut, "the deadline has passed, cutting the connections that are left");
+        }
+        self.disconnect.cancel();
+        self.upstream.close();
+        // Nothing there waits for anybody once it is told to end.
+        self.upstream.wait().await;
+        info!(cut, "stopped");
+        Drained { cut }
+    }
+}
+
+/// Closes idle upstream connections in time.
+async fn sweep(upstreams: Vec<Arc<Upstream>>, stop: CancellationToken) {
+    let mut every = tokio::time::interval(SWEEP);
+    loop {
+        tokio::select! {
+            _ = every.tick() => upstreams.iter().for_each(|upstream| upstream.close_idle()),
+            () = stop.cancelled() => return,
+        }
+    }
+}

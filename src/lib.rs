@@ -1,0 +1,24 @@
+//! tidegate lets clients that still speak WebSocket live on top of a backend that speaks Server-Sent Events and POST.
+//!
+//! The modules, in the order in which a message meets them:
+//!
+//! ```text
+//!  clients ----TLS, WebSocket----> edge --> bridge --> upstream --POST--> backend
+//!                                    |       |  ^         ^-------SSE-------'
+//!                                    |    session          the rules: pure, no I/O, no clock
+//!                                    |    protocol         the formats: pure, bytes in, values out
+//!  commands --> config --> gateway --'                     gateway builds all of it and owns its tasks
+//! ```
+//!
+//! `docs/architecture.md` tells the story; `docs/protocol.md` is the contract with backends.
+
+pub mod bridge;
+pub mod commands;
+pub mod config;
+pub mod edge;
+pub mod gateway;
+pub mod process;
+pub mod protocol;
+pub mod session;
+pub mod telemetry;
+pub mod upstream;

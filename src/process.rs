@@ -1,0 +1,30 @@
+//! What the process asks of the system before it serves.
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// Raises the soft limit on open files to the hard one: every client takes a descriptor, and so may its event stream.
+/// Failing leaves the limit as it was.
+pub fn raise_file_limit() {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current != maximum {
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+    }
+}
+
+/// Makes glibc give memory back after a burst: few arenas, and thresholds that stay where they are instead of growing
+/// with the largest block ever freed.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[expect(unsafe_code, reason = "mallopt has no safe wrapper; it takes two integers and touches no memory of ours")]
+pub fn tame_allocator() {
+    const RETURN_ABOVE: i32 = 128 * 1024;
+    // SAFETY: called before any other thread exists; mallopt accepts any value and reports what it does not like.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 2);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, RETURN_ABOVE);
+        libc::mallopt(libc::M_MMAP_THRESHOLD, RETURN_ABOVE);
+    }
+}
+
+/// Other allocators are left to themselves.
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+pub fn tame_allocator() {}

@@ -1,0 +1,13 @@
+//! Pure formats: bytes in, values out. Nothing here knows a runtime, a socket or a clock.
+
+pub mod close;
+pub mod headers;
+pub mod message;
+pub mod problem;
+pub mod query;
+pub mod sse;
+pub mod template;
+
+/// Text that is known to be UTF-8 and cheap to clone; the payload type of the WebSocket library, so that no message is
+/// checked twice.
+pub use tokio_tungstenite::tungstenite::Utf8Bytes as Text;

@@ -1,0 +1,14 @@
+//! The rules of one connection: a state machine that reads no clock and touches no socket.
+//!
+//! Inputs and the time go in, outputs come out; `bridge::driver` carries them out. All order, all deadlines and every
+//! decision to close are made here, so that they can be tested as lists of inputs.
+
+pub mod cause;
+pub mod heartbeat;
+pub mod machine;
+pub mod plain;
+pub mod settings;
+
+pub use cause::{Cause, Party, PostFailure};
+pub use machine::{ClientInput, Counts, Delivery, Input, Output, PostOutcome, Session, Source, StreamEnd, Violation};
+pub use settings::{NamedEvents, RefusedMessage, Settings};

@@ -1,0 +1,122 @@
+//! The lines that are written for every connection, and the names of their fields.
+//!
+//! Nothing here takes a query string, a header value or a message: what cannot get in cannot leak.
+
+use std::error::Error;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderValue, StatusCode};
+use tracing::{debug, info};
+use uuid::Uuid;
+
+use crate::protocol::problem::Problem;
+use crate::session::{Cause, Counts, Party};
+
+/// What is known when a connection opens, and said again when it closes.
+#[derive(Clone, Debug)]
+pub struct Opening {
+    /// Its id.
+    pub connection: Uuid,
+    /// Path pattern of its route.
+    pub route: Arc<str>,
+    /// Where the client connects from.
+    pub peer: SocketAddr,
+    /// Name of the upstream.
+    pub upstream: Arc<str>,
+    /// Host and port of the endpoint.
+    pub endpoint: String,
+    /// The subprotocol that upstream chose.
+    pub subprotocol: Option<HeaderValue>,
+    /// How long upstream took to open the event stream.
+    pub took: Duration,
+}
+
+/// A request that was refused.
+#[derive(Clone, Copy, Debug)]
+pub struct Refused<'a> {
+    /// The id that the connection would have had.
+    pub connection: Uuid,
+    /// Where the client connects from.
+    pub peer: SocketAddr,
+    /// Path of the request, without its query.
+    pub path: &'a str,
+    /// What it was answered.
+    pub problem: &'a Problem,
+}
+
+/// A connection is open: its client has been let in.
+pub fn connection_opened(opening: &Opening) {
+    info!(
+        connection = %opening.connection,
+        route = %opening.route,
+        peer = %opening.peer,
+        upstream = %opening.upstream,
+        endpoint = %opening.endpoint,
+        subprotocol = opening.subprotocol.as_ref().and_then(|name| name.to_str().ok()),
+        open_ms = millis(opening.took),
+        "connection opened"
+    );
+}
+
+/// A connection is over: why, and what it carried.
+pub fn connection_closed(opening: &Opening, cause: &Cause, counts: &Counts, duration: Duration) {
+    let blames = match cause.blames() {
+        Party::Client => "client",
+        Party::Upstream => "upstream",
+        Party::Gateway => "gateway",
+    };
+    info!(
+        connection = %opening.connection,
+        route = %opening.route,
+        peer = %opening.peer,
+        endpoint = %opening.endpoint,
+        cause = cause.label(),
+        blames,
+        code = cause.code(),
+        detail = %cause,
+        duration_ms = millis(duration),
+        messages_up = counts.messages_up,
+        bytes_up = counts.bytes_up,
+        messages_down = counts.messages_down,
+        bytes_down = counts.bytes_down,
+        undelivered = counts.undelivered,
+        refused = counts.refused,
+        ignored = counts.ignored,
+        "connection closed"
+    );
+}
+
+/// A request was refused. One that no route takes is scanners' noise and said at `debug` only.
+pub fn refused(refused: &Refused<'_>) {
+    /// Paths are the client's to choose; a line is not.
+    const MAX_PATH: usize = 256;
+    let path = refused.path.get(..MAX_PATH).unwrap_or(refused.path);
+    let path = if refused.path.len() > MAX_PATH { path } else { refused.path };
+    let Problem { status, kind, detail, log, .. } = refused.problem;
+    let log = log.as_deref();
+    let (connection, peer, status_code) = (refused.connection, refused.peer, status.as_u16());
+    if *status == StatusCode::NOT_FOUND && log.is_none() {
+        debug!(%connection, %peer, path, status = status_code, kind, %detail, "request refused");
+    } else {
+        info!(%connection, %peer, path, status = status_code, kind, %detail, reason = log, "request refused");
+    }
+}
+
+/// An error and all that is behind it, in one line.
+#[must_use]
+pub fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    text
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,230 @@
+//! One new connection to an endpoint: name lookup, TCP, TLS, HTTP.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, RootCertStore};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::settings::{Endpoint, Protocol};
+
+/// HTTP/2 flow control per stream: what one client that does not read can make upstream send ahead.
+const STREAM_WINDOW: u32 = 64 * 1024;
+
+/// HTTP/1.1 buffers start small and may grow to this; hyper takes no less than 8 KiB.
+const MAX_BUFFER: usize = 64 * 1024;
+
+/// Why no connection could be made.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The name has no address, or nobody accepts there.
+    #[error("cannot connect to {endpoint}")]
+    Tcp {
+        /// Host and port.
+        endpoint: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The TLS handshake failed; most often the certificate is not trusted.
+    #[error("TLS handshake with {endpoint} failed")]
+    Tls {
+        /// Host and port.
+        endpoint: String,
+        /// What the TLS library said.
+        source: io::Error,
+    },
+    /// The host is not a name that a certificate could be for.
+    #[error("{endpoint} is not a name that a certificate can be checked against")]
+    Name {
+        /// Host and port.
+        endpoint: String,
+    },
+    /// The HTTP handshake failed.
+    #[error("{endpoint} does not speak the HTTP version that is expected of it")]
+    Http {
+        /// Host and port.
+        endpoint: String,
+        /// What the HTTP library said.
+        source: hyper::Error,
+    },
+    /// HTTP/2 is asked for and ALPN did not settle it.
+    #[error("{endpoint} does not offer HTTP/2 over TLS, which protocol = \"http2\" asks for")]
+    Alpn {
+        /// Host and port.
+        endpoint: String,
+    },
+    /// It took too long.
+    #[error("connecting to {endpoint} took longer than {limit:?}")]
+    TimedOut {
+        /// Host and port.
+        endpoint: String,
+        /// The limit.
+        limit: Duration,
+    },
+    /// Another task has just tried and failed.
+    #[error("connecting to {endpoint} has just failed for another client")]
+    Shared {
+        /// Host and port.
+        endpoint: String,
+    },
+}
+
+/// The handle of a new connection; the connection itself is driven by a task of its own.
+pub enum Connected {
+    /// HTTP/1.1: one request at a time.
+    Http1(http1::SendRequest<Full<Bytes>>),
+    /// HTTP/2: many, up to what the peer allows, which the second field tells.
+    Http2(http2::SendRequest<Full<Bytes>>, Arc<AtomicUsize>),
+}
+
+/// What is needed to connect to one endpoint.
+#[derive(Debug)]
+pub struct Connector {
+    /// The address.
+    pub endpoint: Endpoint,
+    /// Which HTTP versions are spoken.
+    pub protocol: Protocol,
+    /// Present for `https` endpoints.
+    pub tls: Option<Arc<ClientConfig>>,
+    /// Most streams on one HTTP/2 connection.
+    pub max_streams: usize,
+    /// Limit for all of it.
+    pub timeout: Duration,
+    /// Owner of the tasks that drive connections.
+    pub tasks: TaskTracker,
+    /// Ends those tasks.
+    pub stop: CancellationToken,
+}
+
+/// TLS settings for one upstream.
+pub fn client_config(roots: Arc<RootCertStore>, protocol: Protocol) -> Result<Arc<ClientConfig>, rustls::Error> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let (h2, http1) = (b"h2".to_vec(), b"http/1.1".to_vec());
+    config.alpn_protocols = match protocol {
+        Protocol::Auto => vec![h2, http1],
+        Protocol::Http1 => vec![http1],
+        Protocol::Http2 => vec![h2],
+    };
+    Ok(Arc::new(config))
+}
+
+impl Connector {
+    /// Host and port, for people.
+    pub fn name(&self) -> String {
+        self.endpoint.authority.to_string()
+    }
+
+    /// Connects, within the time limit.
+    pub async fn connect(&self) -> Result<Connected, ConnectError> {
+        tokio::time::timeout(self.timeout, self.connect_unlimited())
+            .await
+            .unwrap_or_else(|_| Err(ConnectError::TimedOut { endpoint: self.name(), limit: self.timeout }))
+    }
+
+    async fn connect_unlimited(&self) -> Result<Connected, ConnectError> {
+        let tcp_error = |source| ConnectError::Tcp { endpoint: self.name(), source };
+        let authority = &self.endpoint.authority;
+        // An IPv6 literal stands in brackets in an authority and nowhere else.
+        let host = authority.host().trim_start_matches('[').trim_end_matches(']');
+        let port = authority.port_u16().unwrap_or(if self.endpoint.tls { 443 } else { 80 });
+        let tcp = TcpStream::connect((host, port)).await.map_err(tcp_error)?;
+        tcp.set_nodelay(true).map_err(tcp_error)?;
+
+        let Some(tls) = self.tls.as_ref().filter(|_| self.endpoint.tls) else {
+            return self.handshake(tcp, self.protocol == Protocol::Http2).await;
+        };
+        let name = ServerName::try_from(host.to_owned()).map_err(|_| ConnectError::Name { endpoint: self.name() })?;
+        let stream = TlsConnector::from(tls.clone())
+            .connect(name, tcp)
+            .await
+            .map_err(|source| ConnectError::Tls { endpoint: self.name(), source })?;
+        let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+        if self.protocol == Protocol::Http2 && !h2 {
+            return Err(ConnectError::Alpn { endpoint: self.name() });
+        }
+        self.handshake(Box::new(stream), h2).await
+    }
+
+    async fn handshake<S>(&self, stream: S, h2: bool) -> Result<Connected, ConnectError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let http_error = |source| ConnectError::Http { endpoint: self.name(), source };
+        if h2 { self.handshake_http2(stream).await } else { self.handshake_http1(stream).await }.map_err(http_error)
+    }
+
+    async fn handshake_http1<S>(&self, stream: S) -> Result<Connected, hyper::Error>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let (sender, connection) =
+            http1::Builder::new().max_buf_size(MAX_BUFFER).handshake(TokioIo::new(stream)).await?;
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            // How it ends is told to whoever waits for an answer on it.
+            tokio::select! {
+                _ = connection => {}
+                () = stop.cancelled() => {}
+            }
+        });
+        Ok(Connected::Http1(sender))
+    }
+
+    async fn handshake_http2<S>(&self, stream: S) -> Result<Connected, hyper::Error>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        // Every stream may fill its window without taking room from another: a client that does not read slows nobody.
+        let streams = u32::try_from(self.max_streams).unwrap_or(u32::MAX);
+        let window = STREAM_WINDOW.saturating_mul(streams).min(i32::MAX.unsigned_abs());
+        let (sender, mut connection) = http2::Builder::new(Executor(self.tasks.clone()))
+            .timer(TokioTimer::new())
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(window)
+            .handshake(TokioIo::new(stream))
+            .await?;
+        let allowed = Arc::new(AtomicUsize::new(connection.current_max_send_streams()));
+        let (stop, tell) = (self.stop.clone(), allowed.clone());
+        self.tasks.spawn(async move {
+            let driven = std::future::poll_fn(|cx| {
+                let polled = std::pin::Pin::new(&mut connection).poll(cx);
+                tell.store(connection.current_max_send_streams(), Ordering::Relaxed);
+                if polled.is_ready() { Poll::Ready(()) } else { Poll::Pending }
+            });
+            tokio::select! {
+                () = driven => {}
+                () = stop.cancelled() => {}
+            }
+        });
+        Ok(Connected::Http2(sender, allowed))
+    }
+}
+
+/// Lets hyper put the helper tasks of an HTTP/2 connection where they have an owner.
+#[derive(Clone)]
+struct Executor(TaskTracker);
+
+impl<F> hyper::rt::Executor<F> for Executor
+where
+    F: Future<Output: Send> + Send + 'static,
+{
+    fn execute(&self, task: F) {
+        self.0.spawn(task);
+    }
+}

@@ -1,0 +1,131 @@
+//! One POST and what its answer means.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use http::{HeaderMap, Response, StatusCode};
+use tracing::debug;
+
+use super::body::{Body, ReadError};
+use super::endpoint::{OutgoingRequest, Pool, SendError, Use};
+use super::events::EventStream;
+use crate::protocol::headers;
+use crate::protocol::message::Message;
+use crate::protocol::sse::Limits;
+use crate::protocol::Text;
+use crate::session::{PostFailure, PostOutcome};
+
+/// A body that nobody wants is read up to this size, in bytes, so that its connection can be used again.
+const DISCARDED: usize = 64 * 1024;
+
+/// ... and for this long: the next message waits meanwhile.
+const DISCARD_TIME: Duration = Duration::from_millis(250);
+
+/// How answers to POSTs are read.
+#[derive(Clone, Copy, Debug)]
+pub struct Rules {
+    /// Whether a body is a message for the client.
+    pub replies: bool,
+    /// Largest message in bytes.
+    pub max_message_size: usize,
+    /// Limits for an answer that is an event stream.
+    pub events: Limits,
+    /// How long the head of an answer, and a body that is a message, may take.
+    pub timeout: Duration,
+}
+
+/// Posts one message. The second value is the answer's event stream, where it is one.
+pub async fn post(pool: Arc<Pool>, request: OutgoingRequest, rules: Rules) -> (PostOutcome, Option<EventStream>) {
+    let exchange = async {
+        let response = match pool.send(request, Use::Message).await {
+            Ok(response) => response,
+            Err(error) => {
+                debug!(error = &error as &dyn std::error::Error, "a POST failed");
+                let failure = match error {
+                    SendError::Connect(_) => PostFailure::Connect,
+                    SendError::Broken { .. } => PostFailure::Broken,
+                };
+                return (PostOutcome::Failed(failure), None);
+            }
+        };
+        answer(response, rules).await
+    };
+    match tokio::time::timeout(rules.timeout, exchange).await {
+        Ok(outcome) => outcome,
+        Err(_) => (PostOutcome::Failed(PostFailure::TimedOut), None),
+    }
+}
+
+async fn answer(response: Response<Body>, rules: Rules) -> (PostOutcome, Option<EventStream>) {
+    let (head, body) = response.into_parts();
+    if !head.status.is_success() {
+        let retry_after = headers::retry_after(&head.headers, SystemTime::now());
+        discard(body).await;
+        return (PostOutcome::Refused { status: head.status.as_u16(), retry_after }, None);
+    }
+    if head.status == StatusCode::OK && headers::is_event_stream(&head.headers) {
+        if !headers::is_identity(&head.headers) {
+            return (PostOutcome::ReplyInvalid("an answer is a compressed event stream"), None);
+        }
+        return (PostOutcome::Streaming, Some(EventStream::new(body, rules.events, None)));
+    }
+    if !rules.replies {
+        discard(body).await;
+        return (PostOutcome::Accepted(None), None);
+    }
+    let outcome = match body.read(rules.max_message_size).await {
+        Ok(octets) if octets.is_empty() => PostOutcome::Accepted(None),
+        Ok(_) if !headers::is_identity(&head.headers) => PostOutcome::ReplyInvalid("an answer is compressed"),
+        Ok(octets) => match reply(&head.headers, octets) {
+            Some(message) => PostOutcome::Accepted(Some(message)),
+            None => PostOutcome::ReplyInvalid("an answer of a text type is not UTF-8"),
+        },
+        Err(ReadError::TooLarge(_)) => PostOutcome::ReplyTooLarge,
+        Err(ReadError::Broken(error)) => {
+            debug!(error = &error as &dyn std::error::Error, "the answer to a POST broke off");
+            PostOutcome::Failed(PostFailure::Broken)
+        }
+    };
+    (outcome, None)
+}
+
+/// A body as a message: text and JSON as text, anything else, and what names no type and is no UTF-8, as binary.
+fn reply(headers: &HeaderMap, octets: bytes::Bytes) -> Option<Message> {
+    let Some(media_type) = headers::media_type(headers) else {
+        return Some(Text::try_from(octets.clone()).map_or(Message::Binary(octets), Message::Text));
+    };
+    let media_type = media_type.to_ascii_lowercase();
+    let is_text = media_type.starts_with("text/") || media_type == "application/json" || media_type.ends_with("+json");
+    if is_text { Text::try_from(octets).ok().map(Message::Text) } else { Some(Message::Binary(octets)) }
+}
+
+/// Reads a body that nobody wants. One that is too large, too slow, or breaks off, costs its connection and nothing
+/// else: the answer was given with its head.
+async fn discard(body: Body) {
+    let _ = tokio::time::timeout(DISCARD_TIME, body.read(DISCARDED)).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use http::header::{CONTENT_TYPE, HeaderValue};
+
+    use super::*;
+
+    #[test]
+    fn a_reply_is_text_or_binary_by_its_media_type() {
+        let of = |media_type: Option<&'static str>, octets: &'static [u8]| {
+            let headers = media_type.map(|value| (CONTENT_TYPE, HeaderValue::from_static(value))).into_iter().collect();
+            reply(&headers, Bytes::from_static(octets))
+        };
+        let text = Some(Message::from("{}"));
+        let binary = Some(Message::Binary(Bytes::from_static(b"{}")));
+        assert_eq!(of(Some("application/json; charset=utf-8"), b"{}"), text);
+        assert_eq!(of(Some("application/problem+json"), b"{}"), text);
+        assert_eq!(of(Some("TEXT/plain"), b"{}"), text);
+        assert_eq!(of(None, b"{}"), text);
+        assert_eq!(of(Some("application/octet-stream"), b"{}"), binary);
+        assert_eq!(of(Some("text/plain"), b"\xff"), None);
+        assert_eq!(of(None, b"\xff"), Some(Message::Binary(Bytes::from_static(b"\xff"))));
+    }
+}

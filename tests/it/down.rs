@@ -1,0 +1,1 @@
+//! Down: events become messages (contract rules D1 to D8).

@@ -1,0 +1,9 @@
+//! The scenes: a real gateway, a fake upstream on a free port and a real client, one module per promise.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests may")]
+
+mod support;
+
+mod down;
+mod open;
+mod up;

@@ -1,0 +1,169 @@
+//! A client over real TLS: the WebSocket library in its client role, and plain bytes where a scene needs them.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::{SinkExt as _, StreamExt as _};
+use http::{HeaderMap, Request, Response};
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message};
+use tokio_tungstenite::tungstenite::{self, Utf8Bytes};
+
+use super::gateway::TestGateway;
+use super::must;
+
+/// A connected WebSocket client.
+pub(crate) struct Client {
+    socket: WebSocketStream<TlsStream<TcpStream>>,
+    /// Fields of the 101.
+    pub(crate) answer: HeaderMap,
+}
+
+/// What a client sees.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Seen {
+    Text(String),
+    Binary(Vec<u8>),
+    Close(u16, String),
+    /// The end without a close frame.
+    Lost,
+}
+
+impl Seen {
+    pub(crate) fn text(text: &str) -> Self {
+        Self::Text(text.to_owned())
+    }
+}
+
+/// A refused handshake.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: String,
+}
+
+impl Refusal {
+    pub(crate) fn field(&self, name: &str) -> &str {
+        super::upstream::field(&self.headers, name)
+    }
+}
+
+impl Client {
+    /// Connects to `/chat`.
+    pub(crate) async fn connect(gateway: &TestGateway) -> Self {
+        Self::ask(gateway, "/chat", &[]).await.unwrap()
+    }
+
+    /// Asks for a WebSocket, with further fields.
+    pub(crate) async fn ask(gateway: &TestGateway, target: &str, fields: &[(&str, &str)]) -> Result<Self, Refusal> {
+        let address = gateway.address();
+        let mut request = format!("wss://localhost:{}{target}", address.port()).into_client_request().unwrap();
+        for (name, value) in fields {
+            let name: http::HeaderName = name.parse().unwrap();
+            request.headers_mut().append(name, value.parse().unwrap());
+        }
+        let stream = tls(address, &gateway.tls).await;
+        match must("an answer to the handshake", tokio_tungstenite::client_async(request, stream)).await {
+            Ok((socket, response)) => Ok(Self { socket, answer: response.into_parts().0.headers }),
+            Err(tungstenite::Error::Http(response)) => Err(refusal(*response)),
+            Err(error) => panic!("the handshake failed: {error}"),
+        }
+    }
+
+    pub(crate) async fn text(&mut self, text: &str) {
+        self.send(Message::Text(text.into())).await;
+    }
+
+    pub(crate) async fn binary(&mut self, octets: impl Into<Bytes>) {
+        self.send(Message::Binary(octets.into())).await;
+    }
+
+    pub(crate) async fn send(&mut self, message: Message) {
+        must("room to send", self.socket.send(message)).await.unwrap();
+    }
+
+    pub(crate) async fn close(&mut self, code: u16, reason: &str) {
+        let frame = CloseFrame { code: CloseCode::from(code), reason: Utf8Bytes::from(reason) };
+        self.send(Message::Close(Some(frame))).await;
+    }
+
+    /// The next thing that is no ping or pong.
+    pub(crate) async fn next(&mut self) -> Seen {
+        loop {
+            return match must("something from the gateway", self.socket.next()).await {
+                Some(Ok(Message::Text(text))) => Seen::Text(text.as_str().to_owned()),
+                Some(Ok(Message::Binary(octets))) => Seen::Binary(octets.to_vec()),
+                Some(Ok(Message::Close(Some(frame)))) => {
+                    Seen::Close(frame.code.into(), frame.reason.as_str().to_owned())
+                }
+                Some(Ok(Message::Close(None))) => Seen::Close(1005, String::new()),
+                Some(Ok(_)) => continue,
+                Some(Err(_)) | None => Seen::Lost,
+            };
+        }
+    }
+
+    /// The next frame, pings and pongs included.
+    pub(crate) async fn next_frame(&mut self) -> Message {
+        must("a frame from the gateway", self.socket.next()).await.unwrap().unwrap()
+    }
+
+    /// The code of the close frame that must come next.
+    pub(crate) async fn closed(&mut self) -> (u16, String) {
+        match self.next().await {
+            Seen::Close(code, reason) => (code, reason),
+            other => panic!("expected a close frame, saw {other:?}"),
+        }
+    }
+
+    /// Drops the socket without a close frame.
+    pub(crate) fn vanish(self) {}
+
+    /// The TLS stream under the WebSocket, for bytes that the library would not send.
+    pub(crate) fn into_raw(self) -> TlsStream<TcpStream> {
+        self.socket.into_inner()
+    }
+}
+
+fn refusal(response: Response<Option<Vec<u8>>>) -> Refusal {
+    let (head, body) = response.into_parts();
+    let body = String::from_utf8_lossy(&body.unwrap_or_default()).into_owned();
+    Refusal { status: head.status.as_u16(), headers: head.headers, body }
+}
+
+/// A TLS stream to the gateway.
+pub(crate) async fn tls(address: SocketAddr, config: &Arc<ClientConfig>) -> TlsStream<TcpStream> {
+    let tcp = TcpStream::connect(address).await.unwrap();
+    tcp.set_nodelay(true).unwrap();
+    let name = ServerName::try_from("localhost").unwrap();
+    must("the TLS handshake", TlsConnector::from(config.clone()).connect(name, tcp)).await.unwrap()
+}
+
+/// Sends bytes and reads until the gateway ends the connection.
+pub(crate) async fn exchange(gateway: &TestGateway, bytes: &[u8]) -> String {
+    let mut stream = tls(gateway.address(), &gateway.tls).await;
+    stream.write_all(bytes).await.unwrap();
+    let mut answer = Vec::new();
+    // Some peers end without close_notify; what came before counts.
+    let _ = must("the end of the connection", stream.read_to_end(&mut answer)).await;
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+/// A request as text, for [`exchange`].
+pub(crate) fn text_of(request: &Request<()>) -> String {
+    let mut text = format!("{} {} HTTP/1.1\r\n", request.method(), request.uri());
+    for (name, value) in request.headers() {
+        text.push_str(&format!("{name}: {}\r\n", value.to_str().unwrap()));
+    }
+    text + "\r\n"
+}

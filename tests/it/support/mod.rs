@@ -1,0 +1,22 @@
+//! What the scenes are played with.
+
+pub(crate) mod client;
+pub(crate) mod gateway;
+pub(crate) mod upstream;
+
+use std::time::Duration;
+
+pub(crate) use client::{Client, Seen};
+pub(crate) use gateway::TestGateway;
+pub(crate) use upstream::{Answer, FakeUpstream};
+
+/// How long a scene waits for what must come. Generous: it is reached only when a test fails.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Waits for what must come, and says what did not.
+pub(crate) async fn must<T>(what: &str, future: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(PATIENCE, future).await {
+        Ok(value) => value,
+        Err(_) => panic!("waited in vain for {what}"),
+    }
+}

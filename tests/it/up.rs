@@ -1,0 +1,1 @@
+//! Up: messages become POSTs (contract rules U1 to U9).
