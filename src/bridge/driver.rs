@@ -194,8 +194,12 @@ impl<S: ClientSocket> Driver<S> {
             };
         }
         self.outputs = outputs;
-        if !self.session.awaits_posts() {
+        if !self.session.awaits_posts() && !self.upstream.posts.is_empty() {
             self.upstream.posts = Vec::new();
+        }
+        if !self.session.needs_upstream() {
+            self.upstream.main = None;
+            self.upstream.replies = Vec::new();
         }
         if lost {
             self.client.socket = None;

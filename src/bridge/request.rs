@@ -117,6 +117,8 @@ impl Requests {
         };
         fields.insert(header::CONTENT_TYPE, content_type);
         let body = message.clone().into_bytes();
+        // Said for an empty message too: many handlers read as many bytes as this field names.
+        fields.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
         OutgoingRequest { method: Method::POST, target: self.messages.clone(), headers: fields, body }
     }
 }

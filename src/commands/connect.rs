@@ -52,8 +52,8 @@ Examples:
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct Args {
-    /// Where to connect to, as ws://host[:port]/path or wss://host[:port]/path
-    #[arg(value_name = "URL")]
+    /// Where to connect to.
+    #[arg(value_name = "URL", help = "Where to connect to, as ws://host[:port]/path or wss://host[:port]/path")]
     pub url: String,
     /// Accept any certificate: the server may be anyone
     #[arg(long, conflicts_with = "ca")]
@@ -67,8 +67,8 @@ pub struct Args {
     /// Subprotocol to offer; may be repeated, the first is the one we like best
     #[arg(long = "subprotocol", value_name = "NAME")]
     pub subprotocols: Vec<String>,
-    /// Origin to name, as a browser would, such as https://app.example
-    #[arg(long, value_name = "ORIGIN")]
+    /// Origin to name, as a browser would.
+    #[arg(long, value_name = "ORIGIN", help = "Origin to name, as a browser would, such as https://app.example")]
     pub origin: Option<String>,
     /// Lines of stdin are base64, each is sent as one binary message
     #[arg(long)]

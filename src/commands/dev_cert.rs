@@ -15,7 +15,7 @@ use rustls::pki_types::DnsName;
 
 /// Names that every development certificate carries.
 const LOCAL_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
-const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+const DAY: Duration = Duration::from_hours(24);
 /// Several platforms refuse a server certificate that is valid for longer than 398 days.
 const VALID_DAYS: u32 = 397;
 const KEY_MODE: u32 = 0o600;
@@ -119,7 +119,7 @@ pub fn run(args: &Args) -> Result<(), DevCertError> {
     Ok(())
 }
 
-/// Makes an ECDSA P-256 certificate for localhost, 127.0.0.1, ::1 and `names`, signed by its own key.
+/// Makes an ECDSA P-256 certificate for localhost, 127.0.0.1, `::1` and `names`, signed by its own key.
 ///
 /// It is valid from yesterday on, so that a clock that is a little slow does not refuse it, and it is no CA: whoever
 /// trusts it trusts this one certificate.
@@ -142,9 +142,9 @@ pub fn generate(names: &[String]) -> Result<DevCertificate, DevCertError> {
     let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).map_err(generating)?;
     let mut params = CertificateParams::new(all.clone()).map_err(generating)?;
     // With a name of its own per key, a client that trusts another one says "unknown issuer", not "bad signature".
-    let mark: String = params.key_identifier(&key).iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+    let mark = hex(params.key_identifier(&key).get(..4).unwrap_or_default(), "");
     params.distinguished_name = DistinguishedName::new();
-    let name = format!("tidegate development certificate {mark}");
+    let name = format!("tidegate development certificate {}", mark.to_lowercase());
     params.distinguished_name.push(DnType::CommonName, name);
     params.is_ca = IsCa::ExplicitNoCa;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
@@ -167,13 +167,17 @@ fn is_name(name: &str) -> bool {
 
 fn fingerprint(der: &[u8]) -> String {
     // The TLS library brings SHA-256 along for its cipher suites; that saves a dependency for one hash.
-    let SupportedCipherSuite::Tls13(suite) = TLS13_AES_128_GCM_SHA256 else {
-        return String::from("unknown");
-    };
+    match TLS13_AES_128_GCM_SHA256 {
+        SupportedCipherSuite::Tls13(suite) => hex(suite.common.hash_provider.hash(der).as_ref(), ":"),
+        SupportedCipherSuite::Tls12(_) => String::from("unknown"),
+    }
+}
+
+fn hex(bytes: &[u8], separator: &str) -> String {
     let mut text = String::new();
-    for byte in suite.common.hash_provider.hash(der).as_ref() {
-        let colon = if text.is_empty() { "" } else { ":" };
-        let _ = write!(text, "{colon}{byte:02X}");
+    for byte in bytes {
+        let separator = if text.is_empty() { "" } else { separator };
+        let _ = write!(text, "{separator}{byte:02X}");
     }
     text
 }

@@ -271,6 +271,17 @@ impl Session {
         }
     }
 
+    /// Whether anything still goes to upstream or comes from it; once it does not, its streams can be given up, however
+    /// long the client takes to say goodbye.
+    #[must_use]
+    pub fn needs_upstream(&self) -> bool {
+        match &self.phase {
+            Phase::Open => true,
+            Phase::Ending { delivering_until, .. } => delivering_until.is_some(),
+            Phase::Closed { .. } => false,
+        }
+    }
+
     /// Whether POSTs under way still matter; once they do not, they can be dropped.
     #[must_use]
     pub fn awaits_posts(&self) -> bool {

@@ -6,4 +6,5 @@ mod support;
 
 mod down;
 mod open;
+mod strictness;
 mod up;

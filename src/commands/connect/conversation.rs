@@ -175,12 +175,11 @@ where
 {
     let Outgoing { lines, binary, tally } = outgoing;
     loop {
-        let next = match lines.next().now_or_never() {
-            Some(next) => next,
-            None => {
-                sink.flush().await?;
-                lines.next().await
-            }
+        let next = if let Some(next) = lines.next().now_or_never() {
+            next
+        } else {
+            sink.flush().await?;
+            lines.next().await
         };
         let line = match next {
             Ok(Some(line)) => line,

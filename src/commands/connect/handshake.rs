@@ -1,6 +1,6 @@
 //! The WebSocket handshake, and what a server says that refuses it.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::time::Duration;
 
 use http::header::{CONTENT_LENGTH, RETRY_AFTER, SEC_WEBSOCKET_PROTOCOL};
@@ -85,7 +85,7 @@ pub(super) fn connected(headers: &HeaderMap) -> String {
     let mut text = String::from("connected");
     for (label, name) in [("subprotocol", SEC_WEBSOCKET_PROTOCOL.as_str()), ("connection", "tidegate-connection")] {
         if let Some(value) = headers.get(name) {
-            text.push_str(&format!(", {label} {}", String::from_utf8_lossy(value.as_bytes())));
+            let _ = write!(text, ", {label} {}", String::from_utf8_lossy(value.as_bytes()));
         }
     }
     text

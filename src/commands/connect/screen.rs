@@ -115,6 +115,7 @@ pub(super) fn defused(text: &str) -> Cow<'_, str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio_tungstenite::tungstenite::Bytes;
 
     #[tokio::test]
     async fn a_pipe_gets_the_bytes_as_they_are_and_a_terminal_gets_hints() {
@@ -123,7 +124,7 @@ mod tests {
             let screen = Screen::new(Vec::new(), Style { hints, echo: false });
             screen.received(&text).await.unwrap();
             screen.received(&Message::binary(vec![0, 255])).await.unwrap();
-            screen.received(&Message::Ping(Default::default())).await.unwrap();
+            screen.received(&Message::Ping(Bytes::new())).await.unwrap();
             screen.sent(&Message::text("not shown")).await.unwrap();
             screen.flush().await.unwrap();
             let printed = String::from_utf8(screen.into_output()).unwrap();

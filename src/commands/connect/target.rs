@@ -160,7 +160,7 @@ mod tests {
     #[test]
     fn linger_is_a_number_and_a_unit() {
         assert_eq!(duration("500ms").unwrap(), Duration::from_millis(500));
-        assert_eq!(duration("2m").unwrap(), Duration::from_secs(120));
+        assert_eq!(duration("2m").unwrap(), Duration::from_mins(2));
         for bad in ["", "1", "s", "1.5s", "-1s", "99999999999999999999s", "18446744073709551615m"] {
             assert!(duration(bad).is_err(), "{bad}");
         }

@@ -1,5 +1,6 @@
 //! The demo's chat backend: plain HTTP handlers that follow the backend contract.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -230,7 +231,7 @@ struct OpenStream {
 impl Drop for OpenStream {
     fn drop(&mut self) {
         let client = client(&self.seat.who);
-        let headers = Default::default();
+        let headers = BTreeMap::new();
         self.trace.tell(&Row::Get { state: StreamState::Closed, path: &self.path, headers, status: 200, client });
     }
 }

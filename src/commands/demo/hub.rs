@@ -76,7 +76,7 @@ struct Member {
 pub(super) struct Seat {
     hub: Hub,
     pub(super) who: Arc<Who>,
-    seat: u64,
+    number: u64,
     events: mpsc::Receiver<Arc<Event>>,
 }
 
@@ -105,7 +105,7 @@ impl Hub {
             room.broadcast("presence", &json!({"joined": who.name}));
         }
         drop(room);
-        Ok(Seat { hub: self.clone(), who, seat, events })
+        Ok(Seat { hub: self.clone(), who, number: seat, events })
     }
 
     /// Judges a message before it is said, and remembers its key.
@@ -168,7 +168,7 @@ impl Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.hub.leave(&self.who, self.seat);
+        self.hub.leave(&self.who, self.number);
     }
 }
 

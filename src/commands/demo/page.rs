@@ -68,14 +68,12 @@ fn asset(content_type: &'static str, text: &'static str) -> Response<Body> {
 }
 
 fn watch(trace: &Trace, slots: &Arc<Semaphore>) -> Response<Body> {
-    match Arc::clone(slots).try_acquire_owned() {
-        Ok(slot) => event_stream("no-cache, no-transform", blocks(trace.subscribe(), slot)),
-        Err(_) => {
-            let mut response = problem(StatusCode::SERVICE_UNAVAILABLE, "too many pages watch the trace");
-            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("5"));
-            response
-        }
-    }
+    let Ok(slot) = Arc::clone(slots).try_acquire_owned() else {
+        let mut response = problem(StatusCode::SERVICE_UNAVAILABLE, "too many pages watch the trace");
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("5"));
+        return response;
+    };
+    event_stream("no-cache, no-transform", blocks(trace.subscribe(), slot))
 }
 
 fn blocks(watcher: Watcher, slot: OwnedSemaphorePermit) -> impl Stream<Item = Bytes> + Send {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::{SinkExt as _, StreamExt as _};
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, Response};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -92,6 +92,12 @@ impl Client {
         must("room to send", self.socket.send(message)).await.unwrap();
     }
 
+    /// Waits until the gateway has read all that was sent: it answers pings in order.
+    pub(crate) async fn synchronise(&mut self) {
+        self.send(Message::Ping(Bytes::from_static(b"synchronise"))).await;
+        while self.next_frame().await != Message::Pong(Bytes::from_static(b"synchronise")) {}
+    }
+
     pub(crate) async fn close(&mut self, code: u16, reason: &str) {
         let frame = CloseFrame { code: CloseCode::from(code), reason: Utf8Bytes::from(reason) };
         self.send(Message::Close(Some(frame))).await;
@@ -118,12 +124,14 @@ impl Client {
         must("a frame from the gateway", self.socket.next()).await.unwrap().unwrap()
     }
 
-    /// The code of the close frame that must come next.
+    /// Code and reason of the close frame that must come next. Answers it and waits for the end of the connection.
     pub(crate) async fn closed(&mut self) -> (u16, String) {
-        match self.next().await {
+        let closed = match self.next().await {
             Seen::Close(code, reason) => (code, reason),
             other => panic!("expected a close frame, saw {other:?}"),
-        }
+        };
+        assert_eq!(self.next().await, Seen::Lost, "nothing follows a close");
+        closed
     }
 
     /// Drops the socket without a close frame.
@@ -159,11 +167,11 @@ pub(crate) async fn exchange(gateway: &TestGateway, bytes: &[u8]) -> String {
     String::from_utf8_lossy(&answer).into_owned()
 }
 
-/// A request as text, for [`exchange`].
-pub(crate) fn text_of(request: &Request<()>) -> String {
-    let mut text = format!("{} {} HTTP/1.1\r\n", request.method(), request.uri());
-    for (name, value) in request.headers() {
-        text.push_str(&format!("{name}: {}\r\n", value.to_str().unwrap()));
-    }
-    text + "\r\n"
+/// A good handshake as text, with further fields, each with its line end.
+pub(crate) fn handshake(gateway: &TestGateway, target: &str, fields: &str) -> String {
+    format!(
+        "GET {target} HTTP/1.1\r\nhost: localhost:{}\r\nupgrade: websocket\r\nconnection: upgrade\r\n\
+         sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n{fields}\r\n",
+        gateway.address().port()
+    )
 }

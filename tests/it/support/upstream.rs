@@ -240,6 +240,11 @@ impl EventSender {
         must("room in the event stream", self.0.send(Ok(Frame::data(bytes.into())))).await.unwrap();
     }
 
+    /// Sends bytes, or says that the gateway has given the stream up.
+    pub(crate) async fn try_send(&self, bytes: impl Into<Bytes>) -> Result<(), ()> {
+        must("room in the event stream", self.0.send(Ok(Frame::data(bytes.into())))).await.map_err(drop)
+    }
+
     /// Cuts the connection.
     pub(crate) async fn cut(self) {
         let _ = self.0.send(Err(CutOff)).await;
