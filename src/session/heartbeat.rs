@@ -11,7 +11,7 @@ pub struct Heartbeat {
     interval: Duration,
     timeout: Duration,
     next_ping: Instant,
-    /// Set while a ping is unanswered.
+    /// Set while a ping is unanswered; the oldest such ping counts.
     deadline: Option<Instant>,
 }
 
@@ -47,30 +47,27 @@ impl Heartbeat {
         }
     }
 
-    /// What is due at `now`, given whether the socket is being read.
+    /// What is due at `now`, given whether the socket is being read. Pings go on while it is not: proxies on the way
+    /// must not take the connection for idle.
     pub fn beat(&mut self, now: Instant, reading: bool) -> Beat {
-        if let Some(deadline) = self.deadline {
-            if deadline > now {
-                return Beat::Nothing;
-            }
+        if self.deadline.is_some_and(|deadline| deadline <= now) {
             if reading {
                 return Beat::Lost;
             }
             self.deadline = Some(now + self.timeout);
-            return Beat::Nothing;
         }
         if self.next_ping > now {
             return Beat::Nothing;
         }
         self.next_ping = now + self.interval;
-        self.deadline = Some(now + self.timeout);
+        self.deadline.get_or_insert(now + self.timeout);
         Beat::Ping
     }
 
     /// When [`beat`](Self::beat) must be asked again.
     #[must_use]
     pub fn next_deadline(&self) -> Instant {
-        self.deadline.unwrap_or(self.next_ping)
+        self.deadline.map_or(self.next_ping, |deadline| deadline.min(self.next_ping))
     }
 }
 
@@ -114,8 +111,9 @@ mod tests {
     fn silence_that_we_caused_is_never_taken_for_death() {
         let (mut heartbeat, start) = started();
         assert_eq!(heartbeat.beat(start + INTERVAL, false), Beat::Ping);
-        let later = start + INTERVAL + TIMEOUT;
-        assert_eq!(heartbeat.beat(later, false), Beat::Nothing);
+        assert_eq!(heartbeat.beat(start + INTERVAL + TIMEOUT, false), Beat::Nothing);
+        assert_eq!(heartbeat.beat(start + INTERVAL * 2, false), Beat::Ping, "pings go on meanwhile");
+        let later = start + INTERVAL * 2 + TIMEOUT / 2;
         heartbeat.reading_again(later);
         assert_eq!(heartbeat.beat(later + TIMEOUT - Duration::from_millis(1), true), Beat::Nothing);
         assert_eq!(heartbeat.beat(later + TIMEOUT, true), Beat::Lost);

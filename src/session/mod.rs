@@ -8,6 +8,8 @@ pub mod heartbeat;
 pub mod machine;
 pub mod plain;
 pub mod settings;
+#[cfg(test)]
+mod tests;
 
 pub use cause::{Cause, Party, PostFailure};
 pub use machine::{ClientInput, Counts, Delivery, Input, Output, PostOutcome, Session, Source, StreamEnd, Violation};

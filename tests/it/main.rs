@@ -5,6 +5,7 @@
 mod support;
 
 mod down;
+mod keepalive;
 mod open;
 mod strictness;
 mod up;
