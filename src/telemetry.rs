@@ -48,7 +48,8 @@ const QUIET: [&str; 6] = ["hyper", "hyper_util", "h2", "rustls", "tungstenite", 
 pub fn install(settings: &Settings) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let mut filter = EnvFilter::builder().parse(&settings.filter)?;
     for library in QUIET {
-        let quiet = if filter.max_level_hint().is_some_and(|level| level < LevelFilter::INFO) { "warn" } else { "info" };
+        let quiet =
+            if filter.max_level_hint().is_some_and(|level| level < LevelFilter::INFO) { "warn" } else { "info" };
         filter = filter.add_directive(format!("{library}={quiet}").parse()?);
     }
     let human = match settings.format {

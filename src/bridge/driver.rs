@@ -19,10 +19,8 @@ use super::open::event_limits;
 use super::request::Requests;
 use super::settings::Settings;
 use super::socket::{ClientSocket, Gone};
-use crate::session::{
-    Cause, ClientInput, Counts, Delivery, Input, Output, PostOutcome, Session, Source, StreamEnd,
-};
 use crate::protocol::sse::Event;
+use crate::session::{Cause, ClientInput, Counts, Delivery, Input, Output, PostOutcome, Session, Source, StreamEnd};
 use crate::upstream::Pool;
 use crate::upstream::events::EventStream;
 use crate::upstream::messages::{Rules, post};
@@ -34,7 +32,7 @@ type Post = Pin<Box<dyn Future<Output = (Delivery, PostOutcome, Option<EventStre
 const STEPS_PER_POLL: usize = 64;
 
 /// One connection: its rules, its client, and its side of upstream.
-pub struct Driver<S> {
+pub(super) struct Driver<S> {
     session: Session,
     client: Client<S>,
     upstream: UpstreamSide,
@@ -72,7 +70,7 @@ enum Happened {
 
 impl<S: ClientSocket> Driver<S> {
     /// A driver for a session whose streams are open.
-    pub fn new(
+    pub(super) fn new(
         session: Session,
         socket: S,
         events: EventStream,
@@ -97,20 +95,18 @@ impl<S: ClientSocket> Driver<S> {
     }
 
     /// Drives the connection to its end and says why it ended and what it carried.
-    pub async fn run(mut self, shutdown: CancellationToken) -> (Cause, Counts) {
+    pub(super) async fn run(mut self, shutdown: CancellationToken) -> (Cause, Counts) {
         let first = self.session.next_deadline().unwrap_or_else(Instant::now);
         let mut alarm = Alarm { due: first, sleep: Box::pin(tokio::time::sleep_until(first.into())) };
         let mut shutdown = Some(Box::pin(shutdown.cancelled_owned()));
         let driven = std::future::poll_fn(|cx| self.poll(cx, &mut alarm, &mut shutdown));
         // A defect ends one connection, and its client is told so; it does not take the others with it.
-        match AssertUnwindSafe(driven).catch_unwind().await {
-            Ok(cause) => (cause, self.session.counts()),
-            Err(_) => {
-                error!("a connection's task panicked; this is a defect in tidegate, please report it");
-                self.client.tell_defect().await;
-                (Cause::Defect, self.session.counts())
-            }
+        if let Ok(cause) = AssertUnwindSafe(driven).catch_unwind().await {
+            return (cause, self.session.counts());
         }
+        error!("a connection's task panicked; this is a defect in tidegate, please report it");
+        self.client.tell_defect().await;
+        (Cause::Defect, self.session.counts())
     }
 
     fn poll(
@@ -211,11 +207,8 @@ impl<S: ClientSocket> Driver<S> {
 impl<S: ClientSocket> Client<S> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ClientInput> {
         let Some(socket) = &mut self.socket else { return Poll::Pending };
-        let input = if self.hanging_up {
-            socket.poll_hang_up(cx).map(|()| ClientInput::Gone)
-        } else {
-            socket.poll_receive(cx)
-        };
+        let input =
+            if self.hanging_up { socket.poll_hang_up(cx).map(|()| ClientInput::Gone) } else { socket.poll_receive(cx) };
         if matches!(input, Poll::Ready(ClientInput::Gone)) {
             self.socket = None;
         }

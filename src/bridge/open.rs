@@ -50,10 +50,12 @@ pub async fn open(bridge: &Bridge, asked: Asked<'_>, id: Uuid, route: &Arc<str>)
         let accepted = accept(response, &asked, settings).await?;
         Ok((pool, accepted))
     };
-    let (pool, (subprotocol, body)) = tokio::time::timeout(settings.open_timeout, attempt).await.unwrap_or_else(|_| {
-        let log = format!("upstream {} gave no answer within {:?}", bridge.upstream.name(), settings.open_timeout);
-        Err(Problem::new(StatusCode::GATEWAY_TIMEOUT, "upstream-timeout", "upstream gave no answer in time").with_log(log))
-    })?;
+    let (pool, (subprotocol, body)) =
+        tokio::time::timeout(settings.open_timeout, attempt).await.unwrap_or_else(|_| {
+            let log = format!("upstream {} gave no answer within {:?}", bridge.upstream.name(), settings.open_timeout);
+            Err(Problem::new(StatusCode::GATEWAY_TIMEOUT, "upstream-timeout", "upstream gave no answer in time")
+                .with_log(log))
+        })?;
 
     let events = EventStream::new(body, event_limits(settings), Some(pool.count_stream()));
     let opening = Opening {
@@ -96,7 +98,10 @@ impl Opened {
 /// How large the parts of an event may be: base64 takes four bytes for three, and may be wrapped.
 pub(super) fn event_limits(settings: &Settings) -> Limits {
     let message = settings.session.max_message_size;
-    Limits { event: message.div_ceil(3).saturating_mul(4).saturating_add(message / 16).max(1024), field: settings.max_event_field }
+    Limits {
+        event: message.div_ceil(3).saturating_mul(4).saturating_add(message / 16).max(1024),
+        field: settings.max_event_field,
+    }
 }
 
 /// Tries the endpoints in turn until one can be connected to.
@@ -160,7 +165,8 @@ async fn accept(
 
 /// An answer with which a client cannot be let in and which it has no use for.
 fn unusable(log: String) -> Problem {
-    Problem::new(StatusCode::BAD_GATEWAY, "upstream-unusable", "upstream did not answer with an event stream").with_log(log)
+    Problem::new(StatusCode::BAD_GATEWAY, "upstream-unusable", "upstream did not answer with an event stream")
+        .with_log(log)
 }
 
 /// Hands a refusal on: its status, what belongs to it, and its body where that is small.

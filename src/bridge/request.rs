@@ -40,7 +40,7 @@ pub struct Asked<'a> {
 
 /// The part of a connection's requests that stays the same for its life.
 #[derive(Clone, Debug)]
-pub struct Requests {
+pub(super) struct Requests {
     fields: Kept,
     events: PathAndQuery,
     messages: PathAndQuery,
@@ -54,7 +54,11 @@ impl Requests {
     /// # Errors
     ///
     /// A 400, when the client's query makes no target that could be sent.
-    pub fn new(asked: &Asked<'_>, settings: &Settings, id: Uuid) -> Result<(Self, Option<HeaderValue>), Problem> {
+    pub(super) fn new(
+        asked: &Asked<'_>,
+        settings: &Settings,
+        id: Uuid,
+    ) -> Result<(Self, Option<HeaderValue>), Problem> {
         let query = asked.head.uri.query().unwrap_or_default();
         let query = Query::split(query, &settings.credential_params, &settings.last_event_id_param);
         let target = |template: &crate::protocol::template::Template| {
@@ -69,7 +73,11 @@ impl Requests {
         let last_event_id = last_event_id
             .map(|value| {
                 HeaderValue::from_bytes(&value).map_err(|_| {
-                    Problem::new(http::StatusCode::BAD_REQUEST, "bad-last-event-id", "the last event id is no header value")
+                    Problem::new(
+                        http::StatusCode::BAD_REQUEST,
+                        "bad-last-event-id",
+                        "the last event id is no header value",
+                    )
                 })
             })
             .transpose()?;
@@ -84,7 +92,7 @@ impl Requests {
 
     /// The request that opens the event stream.
     #[must_use]
-    pub fn events(&self, last_event_id: Option<HeaderValue>, offered: &[&str]) -> OutgoingRequest {
+    pub(super) fn events(&self, last_event_id: Option<HeaderValue>, offered: &[&str]) -> OutgoingRequest {
         let mut fields = HeaderMap::with_capacity(16);
         self.fields.append_to(&mut fields);
         fields.insert(header::ACCEPT, TEXT_EVENT_STREAM);
@@ -103,7 +111,7 @@ impl Requests {
 
     /// The request that carries one message.
     #[must_use]
-    pub fn message(&self, sequence: u64, message: &Message, text_type: &HeaderValue) -> OutgoingRequest {
+    pub(super) fn message(&self, sequence: u64, message: &Message, text_type: &HeaderValue) -> OutgoingRequest {
         let mut fields = HeaderMap::with_capacity(16);
         self.fields.append_to(&mut fields);
         fields.insert(header::ACCEPT_ENCODING, IDENTITY);
@@ -128,8 +136,12 @@ impl Requests {
 fn fields<'a>(asked: &Asked<'a>, settings: &Settings, id: Uuid) -> Vec<(HeaderName, Cow<'a, [u8]>)> {
     let client = &asked.head.headers;
     // RFC 9110 section 7.6.1: what `Connection` names is meant for this hop alone.
-    let hop_by_hop: Vec<&str> =
-        client.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok()).flat_map(|v| v.split(',')).collect();
+    let hop_by_hop: Vec<&str> = client
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|v| v.split(','))
+        .collect();
     let for_us = |name: &HeaderName| hop_by_hop.iter().any(|hop| hop.trim().eq_ignore_ascii_case(name.as_str()));
 
     let mut fields = vec![(headers::TIDEGATE_CONNECTION, Cow::Owned(id.to_string().into_bytes()))];

@@ -20,7 +20,10 @@ pub fn run(args: &Args) -> ExitCode {
     match Config::load(&args.file) {
         Ok(config) => {
             let (listeners, upstreams, routes) = (config.listeners.len(), config.upstreams.len(), config.routes.len());
-            println!("{}: good, with {listeners} listener(s), {upstreams} upstream(s), {routes} route(s)", args.file.display());
+            println!(
+                "{}: good, with {listeners} listener(s), {upstreams} upstream(s), {routes} route(s)",
+                args.file.display()
+            );
             ExitCode::from(exit::OK)
         }
         Err(problems) => {

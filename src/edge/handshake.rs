@@ -10,7 +10,7 @@ use crate::protocol::problem::Problem;
 
 /// A handshake that the standard allows.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Handshake<'a> {
+pub(super) struct Handshake<'a> {
     /// Value of `Sec-WebSocket-Accept`.
     pub accept: HeaderValue,
     /// The subprotocols on offer, in the client's order.
@@ -19,7 +19,7 @@ pub struct Handshake<'a> {
 
 /// Whether the request asks for an upgrade at all; a refusal then closes the connection, because the client may already
 /// be sending what is no HTTP.
-pub fn asks_for_upgrade(fields: &HeaderMap) -> bool {
+pub(super) fn asks_for_upgrade(fields: &HeaderMap) -> bool {
     fields.contains_key(header::UPGRADE)
 }
 
@@ -28,11 +28,15 @@ pub fn asks_for_upgrade(fields: &HeaderMap) -> bool {
 /// # Errors
 ///
 /// 405 for another method than GET, 426 for no upgrade or another version, 400 with the reason for anything else.
-pub fn check(head: &request::Parts) -> Result<Handshake<'_>, Problem> {
+pub(super) fn check(head: &request::Parts) -> Result<Handshake<'_>, Problem> {
     let fields = &head.headers;
     if head.method != Method::GET {
-        return Err(Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "a WebSocket is asked for by GET")
-            .with_header(header::ALLOW, HeaderValue::from_static("GET")));
+        return Err(Problem::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "method-not-allowed",
+            "a WebSocket is asked for by GET",
+        )
+        .with_header(header::ALLOW, HeaderValue::from_static("GET")));
     }
     if !has_token(fields, &header::UPGRADE, "websocket") {
         return Err(upgrade_required("this is a WebSocket endpoint: ask for an upgrade to websocket"));
@@ -53,7 +57,8 @@ pub fn check(head: &request::Parts) -> Result<Handshake<'_>, Problem> {
     if STANDARD.decode(key).map(|nonce| nonce.len()) != Ok(16) {
         return Err(bad_request("Sec-WebSocket-Key must be 16 bytes in base64"));
     }
-    if fields.contains_key(header::TRANSFER_ENCODING) || single(fields, &header::CONTENT_LENGTH).is_ok_and(|n| n != "0") {
+    if fields.contains_key(header::TRANSFER_ENCODING) || single(fields, &header::CONTENT_LENGTH).is_ok_and(|n| n != "0")
+    {
         return Err(bad_request("a WebSocket handshake has no body"));
     }
     let offered = offered(fields)?;

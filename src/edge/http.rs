@@ -110,7 +110,8 @@ impl Connection {
             // RFC 9112 section 3.2: none, or more than one, is a bad request.
             _ => None,
         };
-        let bad = || Problem::new(StatusCode::BAD_REQUEST, "bad-host", "the Host field must be given once and name a host");
+        let bad =
+            || Problem::new(StatusCode::BAD_REQUEST, "bad-host", "the Host field must be given once and name a host");
         let host = host.ok_or_else(bad)?;
         let name = host_of(host).ok_or_else(bad)?;
         Ok(self.edge.routes.find(&name, head.uri.path()).map(|found| (found, host)))
@@ -128,14 +129,11 @@ impl Connection {
         let route = found.route;
         let Handshake { accept, offered } = handshake::check(head)?;
         self.check_origin(route, head, host)?;
-        match route.auth {
-            Auth::None => {}
-        }
+        let Auth::None = route.auth;
         let gone = || Problem::new(StatusCode::SERVICE_UNAVAILABLE, "shutting-down", "the gateway is stopping");
         let bridge = self.edge.bridges.of(&route.bridge).ok_or_else(gone)?;
         let upgrade = upgrade.ok_or_else(gone)?;
-        let asked =
-            Asked { head, captures: &found.captures, host, peer: self.peer, tls: self.tls, offered: &offered };
+        let asked = Asked { head, captures: &found.captures, host, peer: self.peer, tls: self.tls, offered: &offered };
         let opened = tokio::select! {
             opened = open(&bridge, asked, id, &route.path) => opened?,
             () = self.edge.shutdown.cancelled() => return Err(gone()),
@@ -181,14 +179,13 @@ impl Connection {
     }
 
     async fn fallback(&self, head: request::Parts, id: Uuid) -> Response<Body> {
-        match &self.edge.fallback {
-            Some(fallback) => match fallback.clone().oneshot(Request::from_parts(head, ())).await {
+        if let Some(fallback) = &self.edge.fallback {
+            match fallback.clone().oneshot(Request::from_parts(head, ())).await {
                 Ok(response) => response,
-            },
-            None => {
-                let problem = Problem::new(StatusCode::NOT_FOUND, "no-route", "no route takes this host and path");
-                self.refuse(problem, &head, id)
             }
+        } else {
+            let problem = Problem::new(StatusCode::NOT_FOUND, "no-route", "no route takes this host and path");
+            self.refuse(problem, &head, id)
         }
     }
 

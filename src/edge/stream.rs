@@ -10,7 +10,7 @@ use tokio_rustls::server::TlsStream;
 
 /// A client's byte stream. TLS is boxed: its state is more than a kilobyte, and it moves when the connection is upgraded.
 #[derive(Debug)]
-pub enum ClientStream {
+pub(super) enum ClientStream {
     /// As it comes.
     Plain(TcpStream),
     /// Through TLS.

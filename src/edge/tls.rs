@@ -43,6 +43,6 @@ impl ResolvesServerCert for ByName {
 fn is_valid_for(certificate: &CertifiedKey, name: &ServerName<'_>) -> bool {
     certificate
         .end_entity_cert()
-        .and_then(|end_entity| ParsedCertificate::try_from(end_entity))
+        .and_then(ParsedCertificate::try_from)
         .is_ok_and(|parsed| verify_server_name(&parsed, name).is_ok())
 }

@@ -25,8 +25,11 @@ const READ_BUFFER: usize = 512;
 /// Messages are collected up to this size and then written: one full TLS record.
 const WRITE_BUFFER: usize = 16 * 1024;
 
+/// Largest payload of a control frame (RFC 6455 section 5.5).
+const MAX_CONTROL_PAYLOAD: usize = 125;
+
 /// A client's WebSocket, over a stream on which the handshake is done.
-pub struct WebSocket {
+pub(super) struct WebSocket {
     socket: WebSocketStream<ClientStream>,
     /// A message that did not fit because a client sends pings and reads nothing: it waits here.
     stalled: Option<tungstenite::Message>,
@@ -35,15 +38,15 @@ pub struct WebSocket {
 
 impl WebSocket {
     /// Takes a stream over, with the bytes that were already read from it.
-    pub async fn new(stream: ClientStream, already_read: Vec<u8>, max_message_size: usize) -> Self {
+    pub(super) async fn new(stream: ClientStream, already_read: Vec<u8>, max_message_size: usize) -> Self {
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER)
             .write_buffer_size(WRITE_BUFFER)
             // Room for one message of the largest size; a frame header has at most 14 bytes.
             .max_write_buffer_size(2 * WRITE_BUFFER + max_message_size + 14)
             .max_message_size(Some(max_message_size))
-            // A fragment alone may be no larger than the message that it is part of.
-            .max_frame_size(Some(max_message_size));
+            // A fragment alone may be no larger than the message that it is part of; a control frame is no such part.
+            .max_frame_size(Some(max_message_size.max(MAX_CONTROL_PAYLOAD)));
         let socket = WebSocketStream::from_partially_read(stream, already_read, Role::Server, Some(config)).await;
         Self { socket, stalled: None, shut_down: false }
     }
@@ -158,15 +161,17 @@ fn failure(error: &Error) -> ClientInput {
             ProtocolError::NonZeroReservedBits => Violation::Protocol("a frame has a reserved bit set"),
             ProtocolError::ControlFrameTooBig => Violation::Protocol("a control frame is larger than 125 bytes"),
             ProtocolError::FragmentedControlFrame => Violation::Protocol("a control frame is fragmented"),
-            ProtocolError::UnknownControlFrameType(_) | ProtocolError::UnknownDataFrameType(_) => {
-                Violation::Protocol("a frame has an unknown opcode")
-            }
+            ProtocolError::InvalidOpcode(_)
+            | ProtocolError::UnknownControlFrameType(_)
+            | ProtocolError::UnknownDataFrameType(_) => Violation::Protocol("a frame has an unknown opcode"),
             ProtocolError::UnexpectedContinueFrame => Violation::Protocol("a continuation continues nothing"),
             ProtocolError::ExpectedFragment(_) => Violation::Protocol("a message begins inside another"),
             ProtocolError::InvalidCloseSequence => Violation::Protocol("a close frame has a payload of one byte"),
             _ => Violation::Protocol("a frame is not as RFC 6455 has it"),
         },
-        Error::Io(error) if error.kind() == io::ErrorKind::InvalidData => Violation::Protocol("the byte stream is damaged"),
+        Error::Io(error) if error.kind() == io::ErrorKind::InvalidData => {
+            Violation::Protocol("the byte stream is damaged")
+        }
         _ => return ClientInput::Gone,
     };
     ClientInput::Violation(violation)

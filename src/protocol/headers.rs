@@ -191,10 +191,7 @@ mod tests {
     #[test]
     fn forwarded_quotes_what_is_not_a_token() {
         let fields = forwarded("[2001:db8::1]:4711".parse().unwrap(), true, "example.com:8443");
-        assert_eq!(
-            String::from_utf8_lossy(&fields[0].1),
-            r#"for="[2001:db8::1]";host="example.com:8443";proto=https"#
-        );
+        assert_eq!(String::from_utf8_lossy(&fields[0].1), r#"for="[2001:db8::1]";host="example.com:8443";proto=https"#);
         let fields = forwarded("[::ffff:192.0.2.7]:1".parse().unwrap(), false, "example.com");
         assert_eq!(String::from_utf8_lossy(&fields[0].1), "for=192.0.2.7;host=example.com;proto=http");
     }
@@ -211,7 +208,7 @@ mod tests {
         let at = httpdate::parse_http_date("Fri, 20 Nov 2026 12:00:00 GMT").unwrap();
         let of = |value| retry_after(&one(header::RETRY_AFTER, value), at);
         assert_eq!(of("7"), Some(Duration::from_secs(7)));
-        assert_eq!(of("Fri, 20 Nov 2026 12:01:00 GMT"), Some(Duration::from_secs(60)));
+        assert_eq!(of("Fri, 20 Nov 2026 12:01:00 GMT"), Some(Duration::from_mins(1)));
         assert_eq!(of("Fri, 20 Nov 2026 11:00:00 GMT"), Some(Duration::ZERO));
         assert_eq!(of("99999999999999999999999"), Some(Duration::from_secs(u64::MAX)));
         assert_eq!(of("soon"), None);

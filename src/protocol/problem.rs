@@ -40,8 +40,8 @@ impl Problem {
 
     /// Adds what only the log is told.
     #[must_use]
-    pub fn with_log(mut self, log: impl ToString) -> Self {
-        self.log = Some(log.to_string());
+    pub fn with_log(mut self, log: impl Into<String>) -> Self {
+        self.log = Some(log.into());
         self
     }
 

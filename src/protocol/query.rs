@@ -18,7 +18,7 @@ impl Query {
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let name = decode(name);
-            if credentials.iter().any(|credential| *credential == name) {
+            if credentials.contains(&name) {
                 continue;
             }
             if !last_event_id_param.is_empty() && name == last_event_id_param {

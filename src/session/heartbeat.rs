@@ -31,8 +31,8 @@ impl Heartbeat {
     /// so that connections opened together do not ping together for ever.
     #[must_use]
     pub fn new(interval: Duration, timeout: Duration, spread: u8, now: Instant) -> Self {
-        let early = interval / 2 * u32::from(spread) / 256;
-        Self { interval, timeout, next_ping: now + interval - early, deadline: None }
+        let late = interval / 2 * (256 - u32::from(spread)) / 256;
+        Self { interval, timeout, next_ping: now + interval / 2 + late, deadline: None }
     }
 
     /// The client gave a sign of life.
@@ -86,7 +86,7 @@ mod tests {
     #[test]
     fn a_ping_is_due_after_the_interval_and_not_before() {
         let (mut heartbeat, start) = started();
-        assert_eq!(heartbeat.beat(start + INTERVAL - Duration::from_millis(1), true), Beat::Nothing);
+        assert_eq!(heartbeat.beat(start + INTERVAL.saturating_sub(Duration::from_millis(1)), true), Beat::Nothing);
         assert_eq!(heartbeat.beat(start + INTERVAL, true), Beat::Ping);
         assert_eq!(heartbeat.next_deadline(), start + INTERVAL + TIMEOUT);
     }
@@ -115,7 +115,7 @@ mod tests {
         assert_eq!(heartbeat.beat(start + INTERVAL * 2, false), Beat::Ping, "pings go on meanwhile");
         let later = start + INTERVAL * 2 + TIMEOUT / 2;
         heartbeat.reading_again(later);
-        assert_eq!(heartbeat.beat(later + TIMEOUT - Duration::from_millis(1), true), Beat::Nothing);
+        assert_eq!(heartbeat.beat(later + TIMEOUT.saturating_sub(Duration::from_millis(1)), true), Beat::Nothing);
         assert_eq!(heartbeat.beat(later + TIMEOUT, true), Beat::Lost);
     }
 

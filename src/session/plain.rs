@@ -151,10 +151,7 @@ mod tests {
     fn a_close_event_gives_its_code_and_reason() {
         let settings = Settings::default();
         let close = |data| of(Some("tidegate.close"), data, &settings);
-        assert_eq!(
-            close(r#"{"code":4001,"reason":"bye"}"#),
-            Meaning::Close(CloseFrame::new(4001, "bye"))
-        );
+        assert_eq!(close(r#"{"code":4001,"reason":"bye"}"#), Meaning::Close(CloseFrame::new(4001, "bye")));
         assert_eq!(close(r#"{"code":1012}"#), Meaning::Close(CloseFrame::new(1012, "")));
         assert_eq!(close("{}"), Meaning::Close(CloseFrame::new(1000, "")));
         assert_eq!(close(""), Meaning::Close(CloseFrame::new(1000, "")));
@@ -187,10 +184,7 @@ mod tests {
     #[test]
     fn the_contracts_own_names_can_be_changed() {
         let settings = Settings { binary_event: "bin".into(), close_event: "bye".into(), ..Settings::default() };
-        assert_eq!(
-            of(Some("bin"), "AA==", &settings),
-            Meaning::Message(Message::Binary(Bytes::from_static(&[0])))
-        );
+        assert_eq!(of(Some("bin"), "AA==", &settings), Meaning::Message(Message::Binary(Bytes::from_static(&[0]))));
         assert_eq!(of(Some("bye"), "", &settings), Meaning::Close(CloseFrame::new(1000, "")));
         assert_eq!(of(Some("tidegate.close"), "hello", &settings), text("hello"));
     }

@@ -24,7 +24,7 @@ pub struct Body {
 
 /// What an answer holds on to.
 #[derive(Debug)]
-pub enum Lease {
+pub(super) enum Lease {
     /// A whole connection, which goes back when the body has ended.
     Http1 {
         /// Its handle.

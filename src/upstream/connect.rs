@@ -82,7 +82,7 @@ pub enum ConnectError {
 }
 
 /// The handle of a new connection; the connection itself is driven by a task of its own.
-pub enum Connected {
+pub(super) enum Connected {
     /// HTTP/1.1: one request at a time.
     Http1(http1::SendRequest<Full<Bytes>>),
     /// HTTP/2: many, up to what the peer allows, which the second field tells.
@@ -91,7 +91,7 @@ pub enum Connected {
 
 /// What is needed to connect to one endpoint.
 #[derive(Debug)]
-pub struct Connector {
+pub(super) struct Connector {
     /// The address.
     pub endpoint: Endpoint,
     /// Which HTTP versions are spoken.
@@ -109,7 +109,7 @@ pub struct Connector {
 }
 
 /// TLS settings for one upstream.
-pub fn client_config(roots: Arc<RootCertStore>, protocol: Protocol) -> Result<Arc<ClientConfig>, rustls::Error> {
+pub(super) fn client_config(roots: Arc<RootCertStore>, protocol: Protocol) -> Result<Arc<ClientConfig>, rustls::Error> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
@@ -126,12 +126,12 @@ pub fn client_config(roots: Arc<RootCertStore>, protocol: Protocol) -> Result<Ar
 
 impl Connector {
     /// Host and port, for people.
-    pub fn name(&self) -> String {
+    pub(super) fn name(&self) -> String {
         self.endpoint.authority.to_string()
     }
 
     /// Connects, within the time limit.
-    pub async fn connect(&self) -> Result<Connected, ConnectError> {
+    pub(super) async fn connect(&self) -> Result<Connected, ConnectError> {
         tokio::time::timeout(self.timeout, self.connect_unlimited())
             .await
             .unwrap_or_else(|_| Err(ConnectError::TimedOut { endpoint: self.name(), limit: self.timeout }))

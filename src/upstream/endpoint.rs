@@ -96,7 +96,7 @@ enum Ready {
 
 /// One place on an HTTP/2 connection.
 #[derive(Debug)]
-pub struct StreamSlot(Arc<AtomicUsize>);
+pub(super) struct StreamSlot(Arc<AtomicUsize>);
 
 impl Drop for StreamSlot {
     fn drop(&mut self) {
@@ -207,7 +207,7 @@ impl Pool {
                     let Some(unsent) = refused.take_message() else {
                         return Err(SendError::Broken { endpoint: self.name(), source: refused.into_error() });
                     };
-                    request = self.unsent(unsent);
+                    request = take_back(unsent);
                 }
             }
         }
@@ -347,17 +347,17 @@ impl Pool {
         *sent.headers_mut() = request.headers;
         sent
     }
+}
 
-    /// Undoes [`Self::http1_request`] and [`Self::http2_request`] for a request that comes back.
-    fn unsent(&self, request: Request<Full<Bytes>>) -> OutgoingRequest {
-        let (mut head, body) = request.into_parts();
-        head.headers.remove(header::HOST);
-        OutgoingRequest {
-            method: head.method,
-            target: head.uri.into_parts().path_and_query.unwrap_or_else(|| PathAndQuery::from_static("/")),
-            headers: head.headers,
-            body: body.into_inner().unwrap_or_default(),
-        }
+/// A request that did not go out, as it was before it was made for a connection.
+fn take_back(request: Request<Full<Bytes>>) -> OutgoingRequest {
+    let (mut head, body) = request.into_parts();
+    head.headers.remove(header::HOST);
+    OutgoingRequest {
+        method: head.method,
+        target: head.uri.into_parts().path_and_query.unwrap_or_else(|| PathAndQuery::from_static("/")),
+        headers: head.headers,
+        body: body.into_inner().unwrap_or_default(),
     }
 }
 

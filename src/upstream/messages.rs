@@ -9,10 +9,10 @@ use tracing::debug;
 use super::body::{Body, ReadError};
 use super::endpoint::{OutgoingRequest, Pool, SendError, Use};
 use super::events::EventStream;
+use crate::protocol::Text;
 use crate::protocol::headers;
 use crate::protocol::message::Message;
 use crate::protocol::sse::Limits;
-use crate::protocol::Text;
 use crate::session::{PostFailure, PostOutcome};
 
 /// A body that nobody wants is read up to this size, in bytes, so that its connection can be used again.

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub use body::Body;
+pub use body::{Body, ReadError};
 pub use connect::ConnectError;
 pub use endpoint::{OutgoingRequest, Pool, SendError, Use};
 pub use settings::{Endpoint, Protocol, Settings};

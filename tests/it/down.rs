@@ -22,8 +22,7 @@ impl Scene {
     async fn with(bridge_keys: &str) -> Self {
         let mut upstream = FakeUpstream::start().await;
         let gateway = TestGateway::with(&upstream, "", bridge_keys);
-        let (client, events) =
-            tokio::join!(Client::connect(&gateway), async { upstream.next_open().await.accept() });
+        let (client, events) = tokio::join!(Client::connect(&gateway), async { upstream.next_open().await.accept() });
         Self { _upstream: upstream, _gateway: gateway, client, events }
     }
 
@@ -47,7 +46,10 @@ async fn an_event_without_a_name_is_one_text_message() {
     let mut scene = Scene::new().await;
     assert_eq!(scene.sees("data: tide\n\n").await, Seen::text("tide"));
     assert_eq!(scene.sees("event: message\ndata: rising\n\n").await, Seen::text("rising"));
-    assert_eq!(scene.sees("data:  two spaces, ü\ndata\ndata: three lines\n\n").await, Seen::text(" two spaces, ü\n\nthree lines"));
+    assert_eq!(
+        scene.sees("data:  two spaces, ü\ndata\ndata: three lines\n\n").await,
+        Seen::text(" two spaces, ü\n\nthree lines")
+    );
     assert_eq!(scene.sees("data\n\n").await, Seen::text(""));
 }
 

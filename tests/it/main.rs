@@ -4,7 +4,9 @@
 
 mod support;
 
+mod clients;
 mod down;
+mod edge;
 mod keepalive;
 mod open;
 mod strictness;

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpListener;
 
-use crate::support::upstream::{Answer, Open, field};
 use crate::support::client::{self, Refusal};
+use crate::support::upstream::{Answer, Open, field};
 use crate::support::{Client, FakeUpstream, Seen, TestGateway, gateway, must};
 
 /// Asks, lets the scene answer the request for the stream, and gives what the client got.

@@ -194,10 +194,10 @@ async fn a_small_message_limit_is_no_limit_for_control_frames() {
     raw.send(&close(4000, b"as long as a reason may be")).await;
     assert_eq!(raw.closed().await.0, 4000);
     each_is_refused(
-        "max_message_size = \"6B\"",
+        "max_message_size = \"10B\"",
         1009,
         "message-too-big: ",
-        &[("7 bytes", frame(FIN | TEXT, b"7 bytes"))],
+        &[("11 bytes", frame(FIN | TEXT, &[b'x'; 11]))],
     )
     .await;
 }

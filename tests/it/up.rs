@@ -21,8 +21,7 @@ impl Scene {
     async fn with(bridge_keys: &str) -> Self {
         let mut upstream = FakeUpstream::start().await;
         let gateway = TestGateway::with(&upstream, "", bridge_keys);
-        let (client, events) =
-            tokio::join!(Client::connect(&gateway), async { upstream.next_open().await.accept() });
+        let (client, events) = tokio::join!(Client::connect(&gateway), async { upstream.next_open().await.accept() });
         Self { upstream, _gateway: gateway, client, events }
     }
 

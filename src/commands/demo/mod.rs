@@ -16,7 +16,6 @@ pub mod trace;
 pub use run::run;
 
 use std::io;
-use std::net::{Ipv4Addr, TcpListener};
 
 use crate::commands::dev_cert::{self, DevCertError, DevCertificate};
 
@@ -29,23 +28,6 @@ pub struct Args {
     /// Port to listen on at 127.0.0.1; without it 8443, or any free port when that is taken
     #[arg(long, value_name = "PORT")]
     pub port: Option<u16>,
-}
-
-impl Args {
-    /// Takes the port that was asked for, or one that is free when none was.
-    ///
-    /// # Errors
-    ///
-    /// What the system says when the port that was asked for cannot be had.
-    pub fn listen(&self) -> io::Result<TcpListener> {
-        let listener = match self.port {
-            Some(port) => TcpListener::bind((Ipv4Addr::LOCALHOST, port)),
-            None => TcpListener::bind((Ipv4Addr::LOCALHOST, USUAL_PORT))
-                .or_else(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0))),
-        }?;
-        listener.set_nonblocking(true)?;
-        Ok(listener)
-    }
 }
 
 /// All that the gateway is put in front of.

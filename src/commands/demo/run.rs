@@ -13,7 +13,6 @@ use super::{Args, Parts, USUAL_PORT, parts};
 use crate::commands::dev_cert::DevCertificate;
 use crate::commands::{exit, runtime, shutdown_signal};
 use crate::config::Config;
-use crate::edge::Fallback;
 use crate::gateway::{Gateway, StartError};
 use crate::telemetry::{self, chain};
 
@@ -41,7 +40,7 @@ async fn serve(port: Option<u16>) -> Result<(), Failure> {
     let parts = parts().await?;
     let key = certified_key(&parts.certificate)?;
     let start = |port: u16| -> Result<Gateway, Failure> {
-        let config = config(port, parts.backend.address(), key.clone())?;
+        let config = config(port, parts.backend.address(), &key)?;
         Ok(Gateway::start(config, Some(parts.page.clone()))?)
     };
     let gateway = match start(port.unwrap_or(USUAL_PORT)) {
@@ -50,14 +49,17 @@ async fn serve(port: Option<u16>) -> Result<(), Failure> {
         started => started?,
     };
     if let Some(address) = gateway.addresses().first() {
-        println!("open https://localhost:{}/ in a browser, and accept its warning: the certificate was made just now", address.port());
+        println!(
+            "open https://localhost:{}/ in a browser, and accept its warning: the certificate was made just now",
+            address.port()
+        );
         println!("or talk to it here: tidegate connect 'wss://localhost:{}/chat?name=me' --insecure", address.port());
         println!("stop with Ctrl-C");
     }
     signal.await;
     // The page's trace is an answer that never ends by itself; it ends with the backend.
     let Parts { backend, .. } = parts;
-    let (_, drained) = tokio::join!(backend.stop(), gateway.stop());
+    let ((), drained) = tokio::join!(backend.stop(), gateway.stop());
     if drained.cut > 0 {
         eprintln!("{} connection(s) did not end in time and were cut", drained.cut);
     }
@@ -65,7 +67,7 @@ async fn serve(port: Option<u16>) -> Result<(), Failure> {
 }
 
 /// The configuration that the demo would be run with from a file.
-fn config(port: u16, backend: SocketAddr, key: Arc<CertifiedKey>) -> Result<Config, Failure> {
+fn config(port: u16, backend: SocketAddr, key: &Arc<CertifiedKey>) -> Result<Config, Failure> {
     let text = format!(
         r#"
 [server]

@@ -13,21 +13,14 @@ pub struct Limits {
 
 impl Limits {
     pub(super) fn check(&self, field: Field, length: usize) -> Result<(), TooLarge> {
-        if length <= self.of(field) {
-            Ok(())
-        } else {
-            Err(TooLarge(field))
-        }
+        if length <= self.of(field) { Ok(()) } else { Err(TooLarge(field)) }
     }
 
     pub(super) fn error(&self, field: Field) -> ParseError {
         let limit = self.of(field);
         match field {
             Field::Data => ParseError::EventTooLarge { limit },
-            Field::Event | Field::Id | Field::Retry => ParseError::FieldTooLarge {
-                field: field.name(),
-                limit,
-            },
+            Field::Event | Field::Id | Field::Retry => ParseError::FieldTooLarge { field: field.name(), limit },
         }
     }
 

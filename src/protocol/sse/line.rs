@@ -66,10 +66,7 @@ impl Line {
                     Field::starting_with(byte).map_or(Self::Ignored, |field| Self::Name { field, matched: 1 })
                 }
                 Self::Name { field, matched } => match field.name().as_bytes().get(usize::from(matched)) {
-                    Some(&expected) if expected == byte => Self::Name {
-                        field,
-                        matched: matched + 1,
-                    },
+                    Some(&expected) if expected == byte => Self::Name { field, matched: matched + 1 },
                     None if byte == b':' => Self::Colon(field),
                     Some(_) | None => Self::Ignored,
                 },

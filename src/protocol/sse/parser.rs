@@ -36,6 +36,7 @@ pub struct Event {
 /// Memory: what belongs to an event leaves with it and chunks are let go as soon as they are read, so between two
 /// events there are only this struct and two small buffers for the id.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts about one block; a set type would hide them")]
 pub struct Parser {
     limits: Limits,
     /// What was pushed and not read yet.
@@ -78,10 +79,7 @@ impl Parser {
     /// A parser at the start of a stream that continues another: until it brings an id of its own, which may be the
     /// empty one, the last event id is the one from before.
     pub fn resume(limits: Limits, last_event_id: String) -> Self {
-        Self {
-            last_event_id,
-            ..Self::new(limits)
-        }
+        Self { last_event_id, ..Self::new(limits) }
     }
 
     /// Takes the next chunk of the body. Call [`Parser::next`] until it returns `Ok(None)` before the next push;
@@ -102,10 +100,7 @@ impl Parser {
     /// # Errors
     ///
     /// A value is over its limit. Events before it were returned; from now on every call returns this error.
-    #[allow(
-        clippy::should_implement_trait,
-        reason = "`?` wants the result outside, an iterator has it inside"
-    )]
+    #[allow(clippy::should_implement_trait, reason = "`?` wants the result outside, an iterator has it inside")]
     pub fn next(&mut self) -> Result<Option<Event>, ParseError> {
         // Taken out and put back only while something is left: even an empty rest would keep the chunk in memory.
         let mut chunk = mem::take(&mut self.chunk);
@@ -169,9 +164,7 @@ impl Parser {
                 break;
             };
             let event = self.end_line()?;
-            self.line = Line::Start {
-                after_cr: chunk.get(end) == Some(&b'\r'),
-            };
+            self.line = Line::Start { after_cr: chunk.get(end) == Some(&b'\r') };
             chunk.advance(end + 1);
             if event.is_some() {
                 return Ok(event);
@@ -200,7 +193,7 @@ impl Parser {
 
     /// Reads the first `length` bytes of `chunk`, which are all of one line.
     fn read_piece(&mut self, chunk: &Bytes, length: usize) -> Result<(), TooLarge> {
-        let piece = &chunk[..length];
+        let piece = chunk.get(..length).unwrap_or(chunk);
         if matches!(self.line, Line::Start { .. }) && piece.first().is_some_and(|&byte| byte != b':') {
             self.mid_event = true;
         }
@@ -240,13 +233,8 @@ impl Parser {
                 self.name = Value::default();
                 Line::Event
             }
-            Field::Id => Line::Id {
-                start: self.next_id.len(),
-            },
-            Field::Retry => Line::Retry {
-                millis: 0,
-                digits: false,
-            },
+            Field::Id => Line::Id { start: self.next_id.len() },
+            Field::Retry => Line::Retry { millis: 0, digits: false },
         };
         Ok(())
     }
@@ -255,8 +243,7 @@ impl Parser {
         let nul = memchr(0, value);
         // What stands after a NUL is not counted: how a line is cut into chunks must not decide between an id that is
         // ignored and one that is too large.
-        self.limits
-            .check(Field::Id, self.next_id.len() - start + nul.unwrap_or(value.len()))?;
+        self.limits.check(Field::Id, self.next_id.len() - start + nul.unwrap_or(value.len()))?;
         if nul.is_some() {
             self.next_id.truncate(start);
             self.line = Line::Ignored;

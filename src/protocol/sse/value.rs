@@ -74,16 +74,9 @@ fn replace_malformed(bytes: &[u8]) -> Text {
 /// How long `bytes` will be in [`decode_into`].
 pub(super) fn decoded_length(bytes: &[u8]) -> usize {
     let replaced = |invalid: &[u8]| {
-        if invalid.is_empty() {
-            0
-        } else {
-            char::REPLACEMENT_CHARACTER.len_utf8()
-        }
+        if invalid.is_empty() { 0 } else { char::REPLACEMENT_CHARACTER.len_utf8() }
     };
-    bytes
-        .utf8_chunks()
-        .map(|chunk| chunk.valid().len() + replaced(chunk.invalid()))
-        .sum()
+    bytes.utf8_chunks().map(|chunk| chunk.valid().len() + replaced(chunk.invalid())).sum()
 }
 
 /// As `String::from_utf8_lossy`, into a buffer that is there already.

@@ -66,13 +66,22 @@ impl Client {
 
     /// Asks for a WebSocket, with further fields.
     pub(crate) async fn ask(gateway: &TestGateway, target: &str, fields: &[(&str, &str)]) -> Result<Self, Refusal> {
-        let address = gateway.address();
+        Self::ask_at(gateway.address(), &gateway.tls, target, fields).await
+    }
+
+    /// The same at a gateway that is a process of its own.
+    pub(crate) async fn ask_at(
+        address: SocketAddr,
+        config: &Arc<ClientConfig>,
+        target: &str,
+        fields: &[(&str, &str)],
+    ) -> Result<Self, Refusal> {
         let mut request = format!("wss://localhost:{}{target}", address.port()).into_client_request().unwrap();
         for (name, value) in fields {
             let name: http::HeaderName = name.parse().unwrap();
             request.headers_mut().append(name, value.parse().unwrap());
         }
-        let stream = tls(address, &gateway.tls).await;
+        let stream = tls(address, config).await;
         match must("an answer to the handshake", tokio_tungstenite::client_async(request, stream)).await {
             Ok((socket, response)) => Ok(Self { socket, answer: response.into_parts().0.headers }),
             Err(tungstenite::Error::Http(response)) => Err(refusal(*response)),

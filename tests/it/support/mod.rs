@@ -1,7 +1,9 @@
 //! What the scenes are played with.
 
+pub(crate) mod chromium;
 pub(crate) mod client;
 pub(crate) mod gateway;
+pub(crate) mod process;
 pub(crate) mod upstream;
 
 use std::time::Duration;

@@ -219,7 +219,8 @@ impl Answer {
     /// 200 with an event stream.
     pub(crate) fn stream() -> (Self, EventSender) {
         let (sender, receiver) = mpsc::channel(1024);
-        let answer = Self(Response::new(ChannelBody(receiver).boxed_unsync())).with("content-type", "text/event-stream");
+        let answer =
+            Self(Response::new(ChannelBody(receiver).boxed_unsync())).with("content-type", "text/event-stream");
         (answer, EventSender(sender))
     }
 

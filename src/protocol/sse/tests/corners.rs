@@ -52,12 +52,7 @@ fn every_cut_of_every_corner_reads_as_the_reference_does() {
         b"data: a\n\ndata: cut",
     ];
     for input in inputs {
-        assert_eq!(
-            read_every_way(input),
-            reference::read(input),
-            "{:?}",
-            input.escape_ascii().to_string()
-        );
+        assert_eq!(read_every_way(input), reference::read(input), "{:?}", input.escape_ascii().to_string());
     }
 }
 
@@ -83,10 +78,7 @@ fn only_one_lf_belongs_to_a_cr() {
 #[test]
 fn one_byte_order_mark_is_dropped_at_the_very_start() {
     assert_eq!(data_of(&read_every_way(b"\xEF\xBB\xBFdata: a\n\n")), ["a"]);
-    assert_eq!(
-        data_of(&read_every_way(b"\xEF\xBB\xBF\xEF\xBB\xBFdata: a\n\ndata: b\n\n")),
-        ["b"]
-    );
+    assert_eq!(data_of(&read_every_way(b"\xEF\xBB\xBF\xEF\xBB\xBFdata: a\n\ndata: b\n\n")), ["b"]);
     assert_eq!(data_of(&read_every_way(b"\n\xEF\xBB\xBFdata: a\n\ndata: b\n\n")), ["b"]);
     assert_eq!(data_of(&read_every_way(b"data: \xEF\xBB\xBFa\n\n")), ["\u{FEFF}a"]);
 }
@@ -124,10 +116,7 @@ fn exactly_one_space_after_the_colon_is_dropped() {
 
 #[test]
 fn only_the_first_colon_divides() {
-    assert_eq!(
-        data_of(&read_every_way(b"data: {\"a\": 1}\n\ndata::\n\n")),
-        ["{\"a\": 1}", ":"]
-    );
+    assert_eq!(data_of(&read_every_way(b"data: {\"a\": 1}\n\ndata::\n\n")), ["{\"a\": 1}", ":"]);
 }
 
 #[test]
@@ -202,19 +191,10 @@ fn retry_too_large_is_the_longest_wait() {
 #[test]
 fn malformed_utf8_is_replaced_per_maximal_subpart() {
     assert_eq!(data_of(&read_every_way(b"data: \xF0\x9F\x8Cx\n\n")), ["\u{FFFD}x"]);
-    assert_eq!(
-        data_of(&read_every_way(b"data: \xED\xA0\x80\n\n")),
-        ["\u{FFFD}\u{FFFD}\u{FFFD}"]
-    );
-    assert_eq!(
-        data_of(&read_every_way(b"data: \xE2\x82\ndata: \xAC\n\n")),
-        ["\u{FFFD}\n\u{FFFD}"]
-    );
+    assert_eq!(data_of(&read_every_way(b"data: \xED\xA0\x80\n\n")), ["\u{FFFD}\u{FFFD}\u{FFFD}"]);
+    assert_eq!(data_of(&read_every_way(b"data: \xE2\x82\ndata: \xAC\n\n")), ["\u{FFFD}\n\u{FFFD}"]);
     let reading = read_every_way(b"id: \xFF\nevent: \xC3\ndata\n\n");
-    assert_eq!(
-        (reading.events[0].id.as_str(), reading.events[0].name.as_deref()),
-        ("\u{FFFD}", Some("\u{FFFD}"))
-    );
+    assert_eq!((reading.events[0].id.as_str(), reading.events[0].name.as_deref()), ("\u{FFFD}", Some("\u{FFFD}")));
 }
 
 #[test]
@@ -232,30 +212,12 @@ fn an_unfinished_block_is_never_dispatched() {
 
 #[test]
 fn mid_event_tells_a_cut_event_from_a_finished_one() {
-    for cut in [
-        "d",
-        "data",
-        "data:",
-        "data: a",
-        "data: a\n",
-        "data: a\n:",
-        "x\n",
-        "data: a\n\nid",
-        "\u{FEFF}data",
-    ] {
+    for cut in ["d", "data", "data:", "data: a", "data: a\n", "data: a\n:", "x\n", "data: a\n\nid", "\u{FEFF}data"] {
         assert!(read_every_way(cut.as_bytes()).mid_event, "{cut:?}");
     }
-    for whole in [
-        "",
-        "\n",
-        "\u{FEFF}",
-        "data: a\n\n",
-        "data: a\r\n\r",
-        ":",
-        ": ping",
-        ": ping\n",
-        "data: a\n\n: ping\n",
-    ] {
+    for whole in
+        ["", "\n", "\u{FEFF}", "data: a\n\n", "data: a\r\n\r", ":", ": ping", ": ping\n", "data: a\n\n: ping\n"]
+    {
         assert!(!read_every_way(whole.as_bytes()).mid_event, "{whole:?}");
     }
 }

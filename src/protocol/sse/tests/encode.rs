@@ -14,10 +14,7 @@ fn an_event_is_a_block_of_lines() {
 
 #[test]
 fn each_kind_of_line_end_starts_a_data_line() {
-    assert_eq!(
-        encoded(None, None, "a\nb\rc\r\nd"),
-        "data: a\ndata: b\ndata: c\ndata: d\n\n"
-    );
+    assert_eq!(encoded(None, None, "a\nb\rc\r\nd"), "data: a\ndata: b\ndata: c\ndata: d\n\n");
     assert_eq!(encoded(None, None, "\n\r\r\n"), "data: \ndata: \ndata: \ndata: \n\n");
     assert_eq!(encoded(None, None, "é\r\n"), "data: é\ndata: \n\n");
 }
@@ -34,8 +31,5 @@ fn names_and_ids_that_would_not_arrive_are_refused() {
 fn a_comment_is_no_event_whatever_it_says() {
     assert_eq!(comment("ping"), ": ping\n\n");
     assert_eq!(comment("a\rdata: b\r\n"), ": a\n: data: b\n: \n\n");
-    assert_eq!(
-        read_every_way(comment("x\n\ndata: y\n\n").as_bytes()),
-        super::Reading::default()
-    );
+    assert_eq!(read_every_way(comment("x\n\ndata: y\n\n").as_bytes()), super::Reading::default());
 }

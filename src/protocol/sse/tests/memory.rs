@@ -19,18 +19,10 @@ fn failure(input: &[u8]) -> Option<ParseError> {
     for at in 0..=input.len() {
         let (left, right) = input.split_at(at);
         let (reading, same) = read_within(TIGHT, [left, right]);
-        assert_eq!(
-            (reading.events, same),
-            (whole.events.clone(), failure),
-            "{input:?} cut at {at}"
-        );
+        assert_eq!((reading.events, same), (whole.events.clone(), failure), "{input:?} cut at {at}");
     }
     let (reading, same) = read_within(TIGHT, input.chunks(1));
-    assert_eq!(
-        (reading.events, same),
-        (whole.events, failure),
-        "{input:?} byte by byte"
-    );
+    assert_eq!((reading.events, same), (whole.events, failure), "{input:?} byte by byte");
     failure
 }
 
@@ -98,13 +90,8 @@ fn what_is_skipped_has_no_limit_and_is_not_kept() {
 #[test]
 fn an_error_stays() {
     let mut parser = Parser::new(TIGHT);
-    parser.push(Bytes::from_static(
-        b"id: 1\ndata: ok\n\nid: 2\ndata: 123456\n\ndata: b\n\n",
-    ));
-    assert_eq!(
-        parser.next().map(|event| event.map(|event| event.data)),
-        Ok(Some(Text::from_static("ok")))
-    );
+    parser.push(Bytes::from_static(b"id: 1\ndata: ok\n\nid: 2\ndata: 123456\n\ndata: b\n\n"));
+    assert_eq!(parser.next().map(|event| event.map(|event| event.data)), Ok(Some(Text::from_static("ok"))));
     for _ in 0..3 {
         assert_eq!(parser.next(), Err(EVENT_TOO_LARGE));
         parser.push(Bytes::from_static(b"\n\ndata: c\n\n"));
@@ -145,15 +132,9 @@ fn several_lines_are_put_together() {
 
 #[test]
 fn a_used_up_chunk_is_let_go_of() {
-    for input in [
-        "data: a\n\n",
-        "id: 1\nevent: x\ndata: cut",
-        "event: cut",
-        "id: cut",
-        ": cut",
-        "data: a\n",
-        "retry: 1",
-    ] {
+    for input in
+        ["data: a\n\n", "id: 1\nevent: x\ndata: cut", "event: cut", "id: cut", ": cut", "data: a\n", "retry: 1"]
+    {
         let mut parser = Parser::new(ROOMY);
         let chunk = Bytes::from(input.as_bytes().to_vec());
         drop(events(&mut parser, &chunk));
@@ -183,17 +164,9 @@ fn an_error_lets_go_of_the_chunk() {
 fn a_push_too_early_loses_nothing() {
     let mut parser = Parser::new(ROOMY);
     parser.push(Bytes::from_static(b"data: a\n\ndata: b"));
-    assert!(
-        parser
-            .next()
-            .is_ok_and(|event| event.is_some_and(|event| event.data == "a"))
-    );
+    assert!(parser.next().is_ok_and(|event| event.is_some_and(|event| event.data == "a")));
     parser.push(Bytes::from_static(b"c\n\n"));
-    assert!(
-        parser
-            .next()
-            .is_ok_and(|event| event.is_some_and(|event| event.data == "bc"))
-    );
+    assert!(parser.next().is_ok_and(|event| event.is_some_and(|event| event.data == "bc")));
 }
 
 #[test]
@@ -209,10 +182,7 @@ fn a_resumed_stream_keeps_the_id_until_it_brings_one() {
 #[test]
 fn ids_reuse_their_buffers() {
     let mut parser = Parser::new(ROOMY);
-    events(
-        &mut parser,
-        &Bytes::from_static(b"id: 1000\ndata\n\nid: 1001\ndata\n\n"),
-    );
+    events(&mut parser, &Bytes::from_static(b"id: 1000\ndata\n\nid: 1001\ndata\n\n"));
     let buffers = parser.id_buffers();
     assert!(buffers.iter().all(|(_, capacity)| *capacity > 0));
     for id in 1002..2000 {
@@ -236,9 +206,7 @@ fn a_value_in_many_pieces_is_seldom_moved() {
     for _ in 0..1 << 16 {
         value.append(&chunk, &chunk);
         value.detach();
-        let Value::Owned(bytes) = &value else {
-            panic!("still a slice")
-        };
+        let Value::Owned(bytes) = &value else { panic!("still a slice") };
         if bytes.capacity() != room {
             (moves, room) = (moves + 1, bytes.capacity());
         }
@@ -251,10 +219,7 @@ fn a_value_in_many_pieces_is_seldom_moved() {
 fn a_megabyte_in_chunks_of_one_byte_is_read_in_linear_time() {
     let long = "x".repeat(1 << 20);
     let many = "data: y\n".repeat(1 << 15);
-    let input = format!(
-        "data: {long}\n\n:{long}\nid: {}\n{long}: z\n{many}\n",
-        &long[..ROOMY.field]
-    );
+    let input = format!("data: {long}\n\n:{long}\nid: {}\n{long}: z\n{many}\n", &long[..ROOMY.field]);
     let reading = read(input.as_bytes().chunks(1));
     assert_eq!(reading.events[0].data, long);
     assert_eq!(reading.events[1].data.len(), (2 << 15) - 1);

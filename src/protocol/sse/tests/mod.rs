@@ -13,10 +13,7 @@ use bytes::Bytes;
 
 use super::{Event, Limits, ParseError, Parser};
 
-const ROOMY: Limits = Limits {
-    event: 1 << 24,
-    field: 1 << 16,
-};
+const ROOMY: Limits = Limits { event: 1 << 24, field: 1 << 16 };
 
 /// All that can be seen of a parser that read a whole stream.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -58,24 +55,12 @@ fn read_within<'a>(limits: Limits, chunks: impl IntoIterator<Item = &'a [u8]>) -
         }
     }
     let last_event_id = parser.last_event_id().to_owned();
-    (
-        Reading {
-            events,
-            last_event_id,
-            retry: parser.retry(),
-            mid_event: parser.mid_event(),
-        },
-        failure,
-    )
+    (Reading { events, last_event_id, retry: parser.retry(), mid_event: parser.mid_event() }, failure)
 }
 
 fn seen(event: Event, parser: &Parser) -> Seen {
     let name = event.name.map(|name| name.as_str().to_owned());
-    Seen {
-        name,
-        data: event.data.as_str().to_owned(),
-        id: parser.last_event_id().to_owned(),
-    }
+    Seen { name, data: event.data.as_str().to_owned(), id: parser.last_event_id().to_owned() }
 }
 
 /// Reads `input` whole, cut in two at each place, and byte by byte, and demands the same of all.
@@ -83,19 +68,9 @@ fn read_every_way(input: &[u8]) -> Reading {
     let whole = read([input]);
     for at in 0..=input.len() {
         let (left, right) = input.split_at(at);
-        assert_eq!(
-            read([left, right]),
-            whole,
-            "{:?} cut at {at}",
-            input.escape_ascii().to_string()
-        );
+        assert_eq!(read([left, right]), whole, "{:?} cut at {at}", input.escape_ascii().to_string());
     }
-    assert_eq!(
-        read(input.chunks(1)),
-        whole,
-        "{:?} byte by byte",
-        input.escape_ascii().to_string()
-    );
+    assert_eq!(read(input.chunks(1)), whole, "{:?} byte by byte", input.escape_ascii().to_string());
     whole
 }
 

@@ -76,12 +76,7 @@ fn lengths() -> impl Strategy<Value = Vec<usize>> {
 
 fn value() -> impl Strategy<Value = String> {
     let letter = prop_oneof![4 => select(vec![' ', ':', '\u{FEFF}', 'é', '🌊', 'x']), 1 => any::<char>()];
-    vec(letter, 0..8).prop_map(|letters| {
-        letters
-            .into_iter()
-            .filter(|letter| !"\r\n\0".contains(*letter))
-            .collect()
-    })
+    vec(letter, 0..8).prop_map(|letters| letters.into_iter().filter(|letter| !"\r\n\0".contains(*letter)).collect())
 }
 
 fn data() -> impl Strategy<Value = String> {

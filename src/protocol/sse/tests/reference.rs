@@ -6,11 +6,7 @@ use super::{Reading, Seen};
 
 pub(super) fn read(input: &[u8]) -> Reading {
     let decoded = String::from_utf8_lossy(input);
-    let text = decoded
-        .strip_prefix('\u{FEFF}')
-        .unwrap_or(&decoded)
-        .replace("\r\n", "\n")
-        .replace('\r', "\n");
+    let text = decoded.strip_prefix('\u{FEFF}').unwrap_or(&decoded).replace("\r\n", "\n").replace('\r', "\n");
     let mut lines: Vec<&str> = text.split('\n').collect();
     let unfinished = lines.pop().unwrap_or_default();
 
@@ -23,11 +19,7 @@ pub(super) fn read(input: &[u8]) -> Reading {
                 data.truncate(data.len() - 1);
                 let name = if event_type.is_empty() { "message" } else { &event_type };
                 let name = (name != "message").then(|| name.to_owned());
-                reading.events.push(Seen {
-                    name,
-                    data: data.clone(),
-                    id: id.clone(),
-                });
+                reading.events.push(Seen { name, data: data.clone(), id: id.clone() });
             }
             data.clear();
             event_type.clear();
@@ -52,16 +44,9 @@ pub(super) fn read(input: &[u8]) -> Reading {
             _ => {}
         }
     }
-    let block = lines
-        .rsplit(|line| line.is_empty())
-        .next()
-        .unwrap_or_default()
-        .iter()
-        .copied();
+    let block = lines.rsplit(|line| line.is_empty()).next().unwrap_or_default().iter().copied();
     let half_a_mark = matches!(input, [0xEF] | [0xEF, 0xBB]);
-    reading.mid_event = !half_a_mark
-        && block
-            .chain([unfinished])
-            .any(|line| !line.is_empty() && !line.starts_with(':'));
+    reading.mid_event =
+        !half_a_mark && block.chain([unfinished]).any(|line| !line.is_empty() && !line.starts_with(':'));
     reading
 }

@@ -1,0 +1,108 @@
+//! Other processes: started, watched through /proc, and gone when their handle is.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+/// A started process; dropping it ends it.
+pub(crate) struct Process(Child);
+
+impl Process {
+    pub(crate) fn start(command: &mut Command) -> Self {
+        Self(command.stdin(Stdio::piped()).spawn().unwrap_or_else(|error| panic!("cannot start {command:?}: {error}")))
+    }
+
+    /// This binary again, in another part.
+    pub(crate) fn again(part: &str, args: &[String]) -> Self {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        Self::start(command.arg(part).args(args).stdout(Stdio::piped()))
+    }
+
+    pub(crate) fn first_line(&mut self) -> String {
+        let mut line = String::new();
+        BufReader::new(self.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        line
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.0.id()
+    }
+
+    /// The processes that this one has started.
+    pub(crate) fn children(&self) -> Vec<u32> {
+        let ids = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok());
+        ids.filter(|id| stat(*id).is_some_and(|fields| fields[1] == self.id().to_string())).collect()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // SIGTERM first: nginx ends its workers on it.
+        let id = rustix::process::Pid::from_child(&self.0);
+        let _ = rustix::process::kill_process(id, rustix::process::Signal::TERM);
+        let deadline = Instant::now() + Duration::from_secs(3);
+        while self.0.try_wait().unwrap().is_none() {
+            if Instant::now() > deadline {
+                let _ = self.0.kill();
+                let _ = self.0.wait();
+                return;
+            }
+            sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+/// A port that was free a moment ago.
+pub(crate) fn free_address() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+/// Waits until somebody accepts there.
+pub(crate) fn wait_for(address: SocketAddr) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while TcpStream::connect(address).is_err() {
+        assert!(Instant::now() < deadline, "nobody listens on {address}");
+        sleep(Duration::from_millis(20));
+    }
+}
+
+/// User and system time of a process so far. The kernel counts it in ticks of 10 ms.
+pub(crate) fn cpu(id: u32) -> Duration {
+    let fields = stat(id).unwrap_or_else(|| panic!("process {id} is gone"));
+    let ticks: u64 = fields[11..13].iter().map(|field| field.parse::<u64>().unwrap()).sum();
+    Duration::from_millis(ticks * 10)
+}
+
+/// The fields of /proc/ID/stat that come after the name, which may hold spaces.
+fn stat(id: u32) -> Option<Vec<String>> {
+    let text = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+    Some(text.rsplit_once(')')?.1.split_whitespace().map(str::to_owned).collect())
+}
+
+/// Memory of a process in KiB.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Memory {
+    /// What belongs to it alone and was written to, swapped out or not.
+    pub(crate) private: f64,
+    /// What of it is resident.
+    pub(crate) resident: f64,
+}
+
+impl Memory {
+    pub(crate) fn of(ids: &[u32]) -> Self {
+        ids.iter().fold(Self::default(), |sum, id| {
+            let rollup = fs::read_to_string(format!("/proc/{id}/smaps_rollup")).unwrap();
+            let field = |name: &str| -> f64 {
+                let line = rollup.lines().find(|line| line.starts_with(name)).unwrap();
+                line.split_whitespace().nth(1).unwrap().parse().unwrap()
+            };
+            Self {
+                private: sum.private + field("Private_Dirty:") + field("Swap:"),
+                resident: sum.resident + field("Rss:"),
+            }
+        })
+    }
+}
