@@ -2,8 +2,11 @@
 
 use std::io::{self, IsTerminal as _};
 
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::LevelFilter;
+use tracing::{Level, Metadata};
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, fmt};
 
 /// How the process logs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,21 +49,26 @@ const QUIET: [&str; 6] = ["hyper", "hyper_util", "h2", "rustls", "tungstenite", 
 ///
 /// Fails when the filter does not parse, which the configuration rules out, or when logging is already set up.
 pub fn install(settings: &Settings) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    let mut filter = EnvFilter::builder().parse(&settings.filter)?;
-    for library in QUIET {
-        let quiet =
-            if filter.max_level_hint().is_some_and(|level| level < LevelFilter::INFO) { "warn" } else { "info" };
-        filter = filter.add_directive(format!("{library}={quiet}").parse()?);
-    }
+    let filter = EnvFilter::builder().parse(&settings.filter)?;
     let human = match settings.format {
         Format::Auto => io::stderr().is_terminal(),
         Format::Human => true,
         Format::Json => false,
     };
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    // A filter of its own, because the most specific directive wins: `h2::hpack=trace` would beat `h2=info`.
+    let registry = tracing_subscriber::registry().with(filter).with(filter_fn(may_speak));
+    let lines = fmt::layer().with_writer(io::stderr);
     if human {
-        builder.with_ansi(io::stderr().is_terminal()).try_init()
+        registry.with(lines.with_ansi(io::stderr().is_terminal())).try_init()?;
     } else {
-        builder.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init()
+        let lines = lines.json().flatten_event(true).with_current_span(false).with_span_list(false);
+        registry.with(lines).try_init()?;
     }
+    Ok(())
+}
+
+/// Whether the filter decides about this line.
+fn may_speak(line: &Metadata<'_>) -> bool {
+    let library = line.target().split("::").next().unwrap_or_default();
+    *line.level() <= Level::INFO || !QUIET.contains(&library)
 }

@@ -92,7 +92,8 @@ fn tidegate(dir: &Path, listen: SocketAddr, http: Http, upstream: &Upstream) -> 
     let file = dir.join("tidegate.toml");
     let protocol = if http == Http::Two { "http2" } else { "http1" };
     let endpoint = upstream.http;
-    // No pings, because clients that only count bytes do not answer them; no line for each connection, as with nginx.
+    // No pings, because clients that only count bytes do not answer them. No line for each connection, as with nginx; the
+    // line about the signal stays.
     std::fs::write(
         &file,
         format!(
@@ -102,7 +103,7 @@ threads = 1
 drain_timeout = "1s"
 
 [log]
-filter = "warn"
+filter = "warn,tidegate::commands=info"
 
 [[listener]]
 address = "{listen}"
@@ -127,6 +128,6 @@ ping_interval = "1h"
     )
     .unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
-    command.arg("run").arg(file).stdout(Stdio::null());
+    command.arg("run").arg(file).stdout(Stdio::null()).stderr(Stdio::null());
     command
 }

@@ -4,6 +4,7 @@ use std::any::Any;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{self, HeaderValue};
@@ -13,6 +14,7 @@ use http_body_util::{BodyExt as _, Empty, Full};
 use hyper::body::Incoming;
 use hyper::upgrade::{OnUpgrade, Parts, Upgraded};
 use hyper_util::rt::TokioIo;
+use tokio::io::AsyncWriteExt as _;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -33,6 +35,9 @@ use crate::bridge::open::{Asked, Opened, open};
 use crate::protocol::headers;
 use crate::protocol::problem::Problem;
 use crate::telemetry::{self, Refused};
+
+/// How long a client whose upgrade was refused may take to end its side.
+const REFUSED_LINGER: Duration = Duration::from_secs(1);
 
 /// Body of an answer to a client.
 pub type Body = UnsyncBoxBody<Bytes, Infallible>;
@@ -91,15 +96,20 @@ async fn answer(connection: Connection, request: Request<Incoming>) -> Result<Re
 
 impl Connection {
     async fn route(self, mut request: Request<Incoming>) -> Response<Body> {
-        let upgrade = handshake::asks_for_upgrade(request.headers()).then(|| hyper::upgrade::on(&mut request));
+        let mut upgrade = handshake::asks_for_upgrade(request.headers()).then(|| hyper::upgrade::on(&mut request));
         let (head, _body) = request.into_parts();
         let id = Uuid::now_v7();
         let answered = match self.find(&head) {
-            Ok(Some((found, host))) => self.bridged(id, &head, &found, host, upgrade).await,
+            Ok(Some((found, host))) => self.bridged(id, &head, &found, host, &mut upgrade).await,
             Ok(None) => return self.fallback(head, id).await,
             Err(problem) => Err(problem),
         };
-        answered.unwrap_or_else(|problem| self.refuse(problem, &head, id))
+        answered.unwrap_or_else(|problem| {
+            if let Some(upgrade) = upgrade {
+                self.edge.connections.spawn(end_refused(upgrade, self.slot.clone()));
+            }
+            self.refuse(problem, &head, id)
+        })
     }
 
     /// The route of a request, with the host that it names.
@@ -124,7 +134,7 @@ impl Connection {
         head: &request::Parts,
         found: &Found<'_, '_>,
         host: &str,
-        upgrade: Option<OnUpgrade>,
+        upgrade: &mut Option<OnUpgrade>,
     ) -> Result<Response<Body>, Problem> {
         let route = found.route;
         let Handshake { accept, offered } = handshake::check(head)?;
@@ -132,12 +142,12 @@ impl Connection {
         let Auth::None = route.auth;
         let gone = || Problem::new(StatusCode::SERVICE_UNAVAILABLE, "shutting-down", "the gateway is stopping");
         let bridge = self.edge.bridges.of(&route.bridge).ok_or_else(gone)?;
-        let upgrade = upgrade.ok_or_else(gone)?;
         let asked = Asked { head, captures: &found.captures, host, peer: self.peer, tls: self.tls, offered: &offered };
         let opened = tokio::select! {
             opened = open(&bridge, asked, id, &route.path) => opened?,
             () = self.edge.shutdown.cancelled() => return Err(gone()),
         };
+        let upgrade = upgrade.take().ok_or_else(gone)?;
 
         let mut response = Response::new(Empty::new().boxed_unsync());
         *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
@@ -218,6 +228,20 @@ async fn serve(upgrade: OnUpgrade, opened: Opened, max_message_size: usize, shut
         }
         Err(error) => opened.abandoned(&error),
     }
+}
+
+/// Ends a connection whose upgrade was refused. The HTTP library hands it over as if it had been upgraded, and dropping it
+/// would end TLS without a word and could take the refusal with it.
+async fn end_refused(upgrade: OnUpgrade, slot: Arc<OwnedSemaphorePermit>) {
+    if let Ok(upgraded) = upgrade.await {
+        let mut stream = TokioIo::new(upgraded);
+        let end = async {
+            stream.shutdown().await?;
+            tokio::io::copy(&mut stream, &mut tokio::io::sink()).await
+        };
+        let _ = tokio::time::timeout(REFUSED_LINGER, end).await;
+    }
+    drop(slot);
 }
 
 /// The client's own stream out of the HTTP library, with what was read too much.

@@ -25,6 +25,10 @@ const BACKLOG: u32 = 4096;
 /// Pause after an accept that failed for want of a resource: trying again at once would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// How long an HTTP connection may take to end once the gateway stops: its request is answered at once, so that what is
+/// left is a head that does not come or an answer that is not read.
+const LAST_ANSWER: Duration = Duration::from_secs(2);
+
 /// How often a full listener says so.
 const FULL_WARNING_EVERY: Duration = Duration::from_secs(10);
 
@@ -115,11 +119,14 @@ impl Listener {
         // Messages are written whole; waiting for more would only add latency. A failure here shows on the first read.
         let _ = stream.set_nodelay(true);
         // A cold path with a large state: boxed, so that the task of an open connection stays small.
-        let stream = match Box::pin(self.handshake(stream)).await {
-            Ok(stream) => stream,
-            Err(error) => return debug!(%peer, %error, "TLS handshake failed"),
-        };
         let shutdown = edge.shutdown.clone();
+        let stream = tokio::select! {
+            shaken = Box::pin(self.handshake(stream)) => match shaken {
+                Ok(stream) => stream,
+                Err(error) => return debug!(%peer, %error, "TLS handshake failed"),
+            },
+            () = shutdown.cancelled() => return,
+        };
         let connection = Connection { edge, peer, tls: self.tls.is_some(), slot: Arc::new(slot) };
         let mut served = std::pin::pin!(
             http1::Builder::new()
@@ -135,7 +142,10 @@ impl Listener {
             ended = served.as_mut() => ended,
             () = shutdown.cancelled() => {
                 served.as_mut().graceful_shutdown();
-                served.await
+                match tokio::time::timeout(LAST_ANSWER, served).await {
+                    Ok(ended) => ended,
+                    Err(_) => return debug!(%peer, "HTTP connection cut at shutdown"),
+                }
             }
         };
         if let Err(error) = ended {

@@ -16,6 +16,10 @@ use crate::protocol::sse::Event;
 /// a busy loop.
 const LEAST_WAIT: Duration = Duration::from_millis(250);
 
+/// How long a client that has said goodbye may take to end its side of the socket. Ending ours before it has read our
+/// goodbye could cost it that.
+const LINGER: Duration = Duration::from_millis(500);
+
 /// What happened.
 #[derive(Debug)]
 pub enum Input<'a> {
@@ -317,7 +321,7 @@ impl Session {
             (Phase::Ending { .. }, ClientInput::Alive) => {}
             (Phase::Ending { client, .. }, ClientInput::Closed(_) | ClientInput::Violation(_)) => {
                 if let ClientSide::Closing(until) = *client {
-                    *client = ClientSide::HangingUp(until);
+                    *client = ClientSide::HangingUp(until.min(now + LINGER));
                     out.push(Output::HangUp);
                 }
             }
@@ -475,8 +479,13 @@ impl Session {
         let until = now + self.settings.close_timeout;
         let client = match cause {
             Cause::ClientLost => ClientSide::Gone,
-            // The client said goodbye and the socket has answered it, or nothing more can be read: no frame is awaited.
-            Cause::ClientClosed(_) | Cause::ProtocolError(_) | Cause::InvalidText | Cause::MessageTooBig(_) => {
+            // The client said goodbye and the socket has answered it.
+            Cause::ClientClosed(_) => {
+                out.push(Output::HangUp);
+                ClientSide::HangingUp(until.min(now + LINGER))
+            }
+            // Nothing more can be understood, so that no frame is awaited; but much may still be on its way.
+            Cause::ProtocolError(_) | Cause::InvalidText | Cause::MessageTooBig(_) => {
                 out.push(Output::HangUp);
                 ClientSide::HangingUp(until)
             }

@@ -193,7 +193,7 @@ impl Connector {
         // Every stream may fill its window without taking room from another: a client that does not read slows nobody.
         let streams = u32::try_from(self.max_streams).unwrap_or(u32::MAX);
         let window = STREAM_WINDOW.saturating_mul(streams).min(i32::MAX.unsigned_abs());
-        let (sender, mut connection) = http2::Builder::new(Executor(self.tasks.clone()))
+        let (sender, mut connection) = http2::Builder::new(Executor { tasks: self.tasks.clone(), stop: self.stop.clone() })
             .timer(TokioTimer::new())
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(window)
@@ -218,13 +218,22 @@ impl Connector {
 
 /// Lets hyper put the helper tasks of an HTTP/2 connection where they have an owner.
 #[derive(Clone)]
-struct Executor(TaskTracker);
+struct Executor {
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
 
 impl<F> hyper::rt::Executor<F> for Executor
 where
     F: Future<Output: Send> + Send + 'static,
 {
     fn execute(&self, task: F) {
-        self.0.spawn(task);
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            tokio::select! {
+                _ = task => {}
+                () = stop.cancelled() => {}
+            }
+        });
     }
 }

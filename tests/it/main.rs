@@ -4,10 +4,16 @@
 
 mod support;
 
+mod check;
 mod clients;
 mod down;
 mod edge;
 mod keepalive;
+mod layering;
+mod lifecycle;
+mod logs;
 mod open;
+mod stop;
 mod strictness;
+mod tls;
 mod up;

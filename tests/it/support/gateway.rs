@@ -18,7 +18,7 @@ use super::upstream::FakeUpstream;
 pub(crate) struct TestGateway {
     pub(crate) gateway: Gateway,
     pub(crate) tls: Arc<ClientConfig>,
-    _files: TempDir,
+    files: TempDir,
 }
 
 impl TestGateway {
@@ -34,10 +34,19 @@ impl TestGateway {
 
     /// Any configuration; `certs/dev.pem` and `certs/dev.key` are there.
     pub(crate) fn from_toml(toml: &str) -> Self {
-        let files = certificates();
+        Self::from_files(toml, certificates())
+    }
+
+    /// Any configuration, with the files that it names; clients trust `certs/dev.pem` if it is one of them.
+    pub(crate) fn from_files(toml: &str, files: TempDir) -> Self {
         let config = Config::parse(toml, "test.toml", files.path()).unwrap_or_else(|problems| panic!("{problems}"));
         let gateway = Gateway::start(config, None).unwrap();
-        Self { gateway, tls: trusting(&files.path().join("certs/dev.pem")), _files: files }
+        Self { gateway, tls: trusting(&files.path().join("certs/dev.pem")), files }
+    }
+
+    /// The certificate that its clients trust, as PEM.
+    pub(crate) fn certificate(&self) -> String {
+        std::fs::read_to_string(self.files.path().join("certs/dev.pem")).unwrap()
     }
 
     pub(crate) fn address(&self) -> SocketAddr {

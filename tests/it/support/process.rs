@@ -118,8 +118,8 @@ impl Lines {
 
     /// Waits until the program has closed this output.
     pub(crate) async fn to_end(&mut self) {
-        let ended = must(&format!("the end of the {}", self.name), self.printed.wait_for(|printed| printed.ended));
-        assert!(ended.await.is_ok());
+        let what = format!("the end of the {}", self.name);
+        assert!(must(&what, self.printed.wait_for(|printed| printed.ended)).await.is_ok());
     }
 
     /// All lines so far, passed or not.

@@ -3,6 +3,8 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -38,6 +40,7 @@ pub(crate) struct FakeUpstream {
     pub(crate) address: SocketAddr,
     opens: mpsc::Receiver<Open>,
     posts: mpsc::Receiver<Post>,
+    accepted: Arc<AtomicUsize>,
     _server: JoinSet<()>,
 }
 
@@ -82,11 +85,14 @@ impl FakeUpstream {
         let address = listener.local_addr().unwrap();
         let (opens_tx, opens) = mpsc::channel(10_000);
         let (posts_tx, posts) = mpsc::channel(10_000);
+        let accepted = Arc::new(AtomicUsize::new(0));
+        let count = accepted.clone();
         let mut server = JoinSet::new();
         server.spawn(async move {
             let mut connections = JoinSet::new();
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
+                count.fetch_add(1, Ordering::Relaxed);
                 stream.set_nodelay(true).unwrap();
                 let (opens, posts, tls) = (opens_tx.clone(), posts_tx.clone(), tls.clone());
                 connections.spawn(async move {
@@ -105,7 +111,12 @@ impl FakeUpstream {
                 });
             }
         });
-        Self { address, opens, posts, _server: server }
+        Self { address, opens, posts, accepted, _server: server }
+    }
+
+    /// How many connections were made to it so far.
+    pub(crate) fn connections(&self) -> usize {
+        self.accepted.load(Ordering::Relaxed)
     }
 
     /// The next request for an event stream.
