@@ -123,6 +123,8 @@ impl Connection {
         let bad =
             || Problem::new(StatusCode::BAD_REQUEST, "bad-host", "the Host field must be given once and name a host");
         let host = host.ok_or_else(bad)?;
+        // RFC 9112 section 3.2.2: a target in absolute form names the host, whatever the field says.
+        let host = head.uri.authority().map_or(host, http::uri::Authority::as_str);
         let name = host_of(host).ok_or_else(bad)?;
         Ok(self.edge.routes.find(&name, head.uri.path()).map(|found| (found, host)))
     }

@@ -73,6 +73,12 @@ pub enum ConnectError {
         /// The limit.
         limit: Duration,
     },
+    /// Every connection was closed before a request could go out on it.
+    #[error("{endpoint} closes connections before a request can be sent")]
+    Closed {
+        /// Host and port.
+        endpoint: String,
+    },
     /// Another task has just tried and failed.
     #[error("connecting to {endpoint} has just failed for another client")]
     Shared {

@@ -69,8 +69,8 @@ pub struct Pool {
     connecting: tokio::sync::Mutex<()>,
     /// Failed attempts to connect; who waited for an attempt that failed shares its failure.
     failures: AtomicU64,
-    /// Whether the endpoint turned out to speak HTTP/2; known from the protocol or from the first ALPN.
-    speaks_http2: AtomicUsize,
+    /// Which HTTP version the endpoint speaks: settled by the settings, or by the first ALPN.
+    speaks: AtomicUsize,
     streams: AtomicUsize,
 }
 
@@ -114,6 +114,10 @@ impl Drop for StreamCount {
     }
 }
 
+/// How often a request that provably did not go out is given another connection. An endpoint that accepts and closes at
+/// once would otherwise be connected to in a loop.
+const ATTEMPTS: usize = 3;
+
 const UNKNOWN: usize = 0;
 const HTTP1: usize = 1;
 const HTTP2: usize = 2;
@@ -144,7 +148,7 @@ impl Pool {
             http2: Mutex::default(),
             connecting: tokio::sync::Mutex::default(),
             failures: AtomicU64::new(0),
-            speaks_http2: AtomicUsize::new(speaks),
+            speaks: AtomicUsize::new(speaks),
             streams: AtomicUsize::new(0),
             connector: Connector {
                 endpoint,
@@ -187,8 +191,10 @@ impl Pool {
     /// [`SendError::Connect`] when it was not sent, [`SendError::Broken`] when it may have been.
     pub async fn send(self: &Arc<Self>, request: OutgoingRequest, purpose: Use) -> Result<Response<Body>, SendError> {
         let mut request = request;
-        loop {
-            let (outcome, lease) = match self.ready(purpose).await? {
+        for attempt in 1..=ATTEMPTS {
+            // The last attempt does not trust a connection that was idle: it may have met others of the same age.
+            let ready = if attempt == ATTEMPTS { self.connect_now().await } else { self.ready(purpose).await };
+            let (outcome, lease) = match ready? {
                 Ready::Http1(mut sender) => {
                     let sent = sender.try_send_request(self.http1_request(request)).await;
                     (sent, Lease::Http1 { sender, pool: self.clone() })
@@ -211,6 +217,7 @@ impl Pool {
                 }
             }
         }
+        Err(ConnectError::Closed { endpoint: self.name() }.into())
     }
 
     /// Closes idle HTTP/1.1 connections whose time is over.
@@ -233,7 +240,7 @@ impl Pool {
     }
 
     async fn ready(&self, purpose: Use) -> Result<Ready, ConnectError> {
-        match self.speaks_http2.load(Ordering::Relaxed) {
+        match self.speaks.load(Ordering::Relaxed) {
             HTTP1 => self.ready_http1().await,
             HTTP2 => self.ready_http2(purpose).await,
             _ => self.connect_first(purpose).await,
@@ -247,10 +254,7 @@ impl Pool {
                 return Ok(Ready::Http1(idle.sender));
             }
         }
-        match Box::pin(self.connect()).await? {
-            Connected::Http1(sender) => Ok(Ready::Http1(sender)),
-            Connected::Http2(sender, allowed) => Ok(self.add_http2(sender, allowed)),
-        }
+        self.connect_now().await
     }
 
     async fn ready_http2(&self, purpose: Use) -> Result<Ready, ConnectError> {
@@ -265,17 +269,14 @@ impl Pool {
         if self.failures.load(Ordering::Acquire) != failures {
             return Err(ConnectError::Shared { endpoint: self.name() });
         }
-        match Box::pin(self.connect()).await? {
-            Connected::Http1(sender) => Ok(Ready::Http1(sender)),
-            Connected::Http2(sender, allowed) => Ok(self.add_http2(sender, allowed)),
-        }
+        self.connect_now().await
     }
 
     /// The first connection to an endpoint whose protocol ALPN has still to settle.
     async fn connect_first(&self, purpose: Use) -> Result<Ready, ConnectError> {
         let failures = self.failures.load(Ordering::Acquire);
         let one_at_a_time = self.connecting.lock().await;
-        match self.speaks_http2.load(Ordering::Relaxed) {
+        match self.speaks.load(Ordering::Relaxed) {
             UNKNOWN => {}
             settled => {
                 drop(one_at_a_time);
@@ -285,22 +286,25 @@ impl Pool {
         if self.failures.load(Ordering::Acquire) != failures {
             return Err(ConnectError::Shared { endpoint: self.name() });
         }
-        match Box::pin(self.connect()).await? {
-            Connected::Http1(sender) => Ok(Ready::Http1(sender)),
-            Connected::Http2(sender, allowed) => Ok(self.add_http2(sender, allowed)),
-        }
+        self.connect_now().await
     }
 
-    async fn connect(&self) -> Result<Connected, ConnectError> {
-        let connected = self.connector.connect().await;
-        match &connected {
-            Ok(Connected::Http1(_)) => self.speaks_http2.store(HTTP1, Ordering::Relaxed),
-            Ok(Connected::Http2(..)) => self.speaks_http2.store(HTTP2, Ordering::Relaxed),
-            Err(_) => {
+    /// A new connection, whatever there is already. Boxed: a cold path with a large state.
+    async fn connect_now(&self) -> Result<Ready, ConnectError> {
+        match Box::pin(self.connector.connect()).await {
+            Ok(Connected::Http1(sender)) => {
+                self.speaks.store(HTTP1, Ordering::Relaxed);
+                Ok(Ready::Http1(sender))
+            }
+            Ok(Connected::Http2(sender, allowed)) => {
+                self.speaks.store(HTTP2, Ordering::Relaxed);
+                Ok(self.add_http2(sender, allowed))
+            }
+            Err(error) => {
                 self.failures.fetch_add(1, Ordering::Release);
+                Err(error)
             }
         }
-        connected
     }
 
     /// A place on an HTTP/2 connection that is there already.

@@ -7,9 +7,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
+use crate::support::FakeUpstream;
 use crate::support::gateway::toml;
 use crate::support::process::{GatewayProcess, Process, adapted, readme_block, tidegate};
-use crate::support::FakeUpstream;
 use crate::support::upstream::Answer;
 
 /// Sizes at which frame headers and buffers change, up to the largest message by default.
@@ -154,7 +154,7 @@ async fn connect_gets_every_line_back_as_text() {
 #[tokio::test]
 async fn connect_gets_every_line_back_as_binary() {
     let scene = ReadmeScene::start().await;
-    let octets = |size: usize| (0..size).map(|at| (at % 256) as u8).collect::<Vec<u8>>();
+    let octets = |size: usize| (0..=u8::MAX).cycle().take(size).collect::<Vec<u8>>();
     let lines: Vec<_> = SIZES.iter().map(|size| STANDARD.encode(octets(*size))).collect();
     let printed: Vec<_> = lines.iter().map(|line| format!("base64:{line}")).collect();
     assert_eq!(scene.connect(&["--binary"], &lines).await, printed);

@@ -218,6 +218,7 @@ async fn a_request_names_one_host() {
     }
     let mut http = Http::connect(&gateway).await;
     assert_eq!(http.ask("GET / HTTP/1.1\r\n\r\n").await.status(), 400);
+    assert_eq!(http.ask(&get("https://user:password@localhost/")).await.status(), 400);
     assert_eq!(http.ask(&get("/")).await.status(), 404, "the connection goes on");
     upstream.assert_untouched();
 }
@@ -251,6 +252,8 @@ async fn hosts_and_paths_choose_the_most_specific_route() {
         ("a.b.example.com", "/chat", "/wild"),
         ("example.com", "/chat", "/any"),
         ("a.eu.example.com", "/chat", "/longer"),
+        ("elsewhere.example", "https://chat.example.com/chat", "/exact"),
+        ("chat.example.com", "https://elsewhere.example:8443/chat", "/any"),
         ("chat.example.com", "/rooms/a%2Fb", "/room/a%2Fb"),
         ("chat.example.com", "/rooms/lobby", "/lobby"),
         ("chat.example.com", "/files/a/b?c=d", "/files?of=a/b&c=d"),
@@ -323,7 +326,7 @@ async fn a_client_that_says_nothing_is_not_waited_for() {
 #[tokio::test]
 async fn a_connection_above_the_limit_is_closed_at_once_and_a_place_that_is_free_again_is_taken() {
     let mut upstream = FakeUpstream::start().await;
-    let gateway = listening_with(&upstream, "max_connections = 1");
+    let gateway = listening_with(&upstream, "max_connections = 1\nhandshake_timeout = \"5m\"");
     let (mut first, _events) = tokio::join!(Client::connect(&gateway), async { upstream.next_open().await.accept() });
     for _ in 0..3 {
         Http(TcpStream::connect(gateway.address()).await.unwrap()).ended().await;

@@ -107,7 +107,10 @@ async fn who_is_still_there_at_drain_timeout_is_cut_and_the_exit_code_is_3() {
     events.cancelled().await;
     let lines = gateway.process.stderr.json();
     let warned = lines.iter().find(|line| line["level"] == "WARN").unwrap();
-    assert_eq!((&warned["message"], &warned["cut"]), (&json!("the deadline has passed, cutting the connections that are left"), &json!(1)));
+    assert_eq!(
+        (&warned["message"], &warned["cut"]),
+        (&json!("the deadline has passed, cutting the connections that are left"), &json!(1))
+    );
 }
 
 #[tokio::test]
@@ -199,8 +202,7 @@ async fn a_thousand_messages_arrive_as_a_thousand_posts_in_order_one_at_a_time()
     const MESSAGES: usize = 1000;
     let mut upstream = FakeUpstream::start().await;
     let gateway = TestGateway::in_front_of(&upstream);
-    let (mut client, _events) =
-        tokio::join!(Client::connect(&gateway), async { upstream.next_open().await.accept() });
+    let (mut client, _events) = tokio::join!(Client::connect(&gateway), async { upstream.next_open().await.accept() });
     let send = async {
         for number in 1..=MESSAGES {
             client.text(&format!("message {number}")).await;
@@ -227,8 +229,7 @@ async fn a_thousand_events_arrive_as_a_thousand_messages_in_order() {
     const EVENTS: usize = 1000;
     let mut upstream = FakeUpstream::start().await;
     let gateway = TestGateway::in_front_of(&upstream);
-    let (mut client, events) =
-        tokio::join!(Client::connect(&gateway), async { upstream.next_open().await.accept() });
+    let (mut client, events) = tokio::join!(Client::connect(&gateway), async { upstream.next_open().await.accept() });
     let send = async {
         for number in 1..=EVENTS {
             events.send(format!("id: {number}\ndata: event {number}\n\n")).await;

@@ -43,7 +43,10 @@ async fn a_connection_is_one_line_when_it_opens_and_one_when_it_closes() {
     let (opened, closed) = (&lines[0], &lines[1]);
     assert_eq!(&line, closed);
     assert_eq!(opened["message"], "connection opened");
-    assert_eq!((&opened["level"], &opened["route"], &opened["upstream"]), (&json!("INFO"), &json!("/chat"), &json!("app")));
+    assert_eq!(
+        (&opened["level"], &opened["route"], &opened["upstream"]),
+        (&json!("INFO"), &json!("/chat"), &json!("app"))
+    );
     assert_eq!(opened["connection"], client.answer["tidegate-connection"].to_str().unwrap());
     assert_eq!(opened["endpoint"], upstream.address.to_string());
     assert!(opened["peer"].as_str().unwrap().starts_with("127.0.0.1:"));
@@ -91,11 +94,8 @@ async fn a_refused_request_is_one_line_without_its_query() {
 /// Every place where a secret can be, at the loudest filters, in a run that opens, refuses, carries messages and closes.
 async fn no_line_holds_a_secret(filter: &str, upstream_keys: &str, forwards: bool) {
     const QUERY: &str = "?ticket=SECRET1&room=7&access_token=SECRET2&token=SECRET3";
-    const FIELDS: [(&str, &str); 3] = [
-        ("authorization", "Bearer SECRET4"),
-        ("cookie", "sid=SECRET5"),
-        ("sec-websocket-protocol", "app.v1"),
-    ];
+    const FIELDS: [(&str, &str); 3] =
+        [("authorization", "Bearer SECRET4"), ("cookie", "sid=SECRET5"), ("sec-websocket-protocol", "app.v1")];
     let bridge_keys = if forwards { "forward_headers = [\"authorization\"]\nforward_cookies = [\"*\"]" } else { "" };
     let (mut upstream, mut gateway) = scene(filter, upstream_keys, bridge_keys).await;
     let target = format!("/chat{QUERY}");
@@ -177,7 +177,10 @@ async fn lines_for_people_are_not_json() {
     events.cancelled().await;
     let closed = |line: &str| line.contains("connection closed").then(|| line.to_owned());
     let line = process.stderr.next("the line about the end", closed).await;
-    assert!(line.contains("INFO") && line.contains("cause=\"client-closed\"") && line.contains("messages_up=0"), "{line}");
+    assert!(
+        line.contains("INFO") && line.contains("cause=\"client-closed\"") && line.contains("messages_up=0"),
+        "{line}"
+    );
     for line in process.stderr.all() {
         assert!(serde_json::from_str::<Value>(&line).is_err(), "{line}");
         assert!(!line.contains('\x1b'), "a pipe is no terminal: {line:?}");

@@ -288,3 +288,24 @@ async fn an_endpoint_that_is_down_is_passed_over() {
         let (_client, _events) = tokio::join!(Client::connect(&gateway), async { upstream.next_open().await.accept() });
     }
 }
+
+#[tokio::test]
+async fn an_endpoint_that_accepts_and_closes_is_not_connected_to_in_a_loop() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    let gateway = TestGateway::from_toml(&gateway::toml(&endpoint, "", ""));
+    let mut connections = 0;
+    let asking = Client::ask(&gateway, "/chat", &[]);
+    tokio::pin!(asking);
+    let refusal = loop {
+        tokio::select! {
+            accepted = listener.accept() => {
+                drop(accepted.unwrap());
+                connections += 1;
+            }
+            client = &mut asking => break client.err().expect("a refusal"),
+        }
+    };
+    assert_eq!(refusal.status, 502);
+    assert!((1..=3).contains(&connections), "{connections} connections for one request");
+}

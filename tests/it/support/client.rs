@@ -82,7 +82,8 @@ impl Client {
             request.headers_mut().append(name, value.parse().unwrap());
         }
         let stream = tls(address, config).await;
-        match must("an answer to the handshake", tokio_tungstenite::client_async(request, stream)).await {
+        let shaken = Box::pin(tokio_tungstenite::client_async(request, stream));
+        match must("an answer to the handshake", shaken).await {
             Ok((socket, response)) => Ok(Self { socket, answer: response.into_parts().0.headers }),
             Err(tungstenite::Error::Http(response)) => Err(refusal(*response)),
             Err(error) => panic!("the handshake failed: {error}"),

@@ -72,8 +72,8 @@ impl Process {
 
     /// Waits for its end and gives the exit code, -1 for one that was killed.
     pub(crate) async fn exit(&mut self) -> i32 {
-        self.stdout.to_end().await;
-        self.stderr.to_end().await;
+        self.stdout.ended().await;
+        self.stderr.ended().await;
         // Both outputs are closed: it has ended, or is about to.
         self.child.wait().unwrap().code().unwrap_or(-1)
     }
@@ -117,7 +117,7 @@ impl Lines {
     }
 
     /// Waits until the program has closed this output.
-    pub(crate) async fn to_end(&mut self) {
+    pub(crate) async fn ended(&mut self) {
         let what = format!("the end of the {}", self.name);
         assert!(must(&what, self.printed.wait_for(|printed| printed.ended)).await.is_ok());
     }
