@@ -110,10 +110,11 @@ impl Gateway {
     /// Stops: no new connections, a close frame to every client, and, once they are gone or the deadline has passed, an
     /// end to all connections upstream.
     pub async fn stop(self) -> Drained {
+        // Counted first: some are gone as soon as they are asked.
+        let open = self.connections.len();
         self.shutdown.cancel();
         self.listeners.close();
         self.listeners.wait().await;
-        let open = self.connections.len();
         info!(open, deadline_ms = u64::try_from(self.drain_timeout.as_millis()).unwrap_or(u64::MAX), "stopping");
         self.connections.close();
         let _ = tokio::time::timeout(self.drain_timeout, self.connections.wait()).await;

@@ -25,6 +25,8 @@ use screen::{Screen, Style, note, note_error};
 use target::Target;
 use transport::Trust;
 
+use crate::config::parse_duration;
+
 /// Largest message in either direction, in bytes.
 const MAX_MESSAGE: usize = 64 << 20;
 /// Base64 of the largest message fits into a line.
@@ -74,8 +76,8 @@ pub struct Args {
     #[arg(long)]
     pub binary: bool,
     /// How long no message must have arrived after the end of stdin before we close: 500ms, 1s, 2m
-    #[arg(long, value_name = "TIME", default_value = "1s", overrides_with = "linger")]
-    pub linger: String,
+    #[arg(long, value_name = "TIME", default_value = "1s", overrides_with = "linger", value_parser = parse_duration)]
+    pub linger: Duration,
 }
 
 /// How a run ended, in the terms of the exit code.
@@ -115,10 +117,6 @@ async fn connect<O: AsyncWrite + Unpin>(
     interrupt: impl Future<Output = ()>,
 ) -> Exit {
     let mut interrupt = std::pin::pin!(interrupt);
-    let linger = match target::duration(&args.linger) {
-        Ok(linger) => linger,
-        Err(error) => return failed(&error),
-    };
     let target = match Target::new(args) {
         Ok(target) => target,
         Err(error) => return failed(&error),
@@ -155,7 +153,7 @@ async fn connect<O: AsyncWrite + Unpin>(
                 Err(error) => return failed(&error),
             };
             let outgoing = Outgoing { lines: &mut lines, binary: args.binary, tally: &tally };
-            let ending = conversation::run(socket, outgoing, screen, linger, interrupt).await;
+            let ending = conversation::run(socket, outgoing, screen, args.linger, interrupt).await;
             note(&ending.to_string());
             return match ending.exit() {
                 Exit::Fine if tally.unsent() > 0 && !interactive => Exit::Failed,

@@ -30,6 +30,7 @@ use std::time::Duration;
 
 pub use self::problem::{Problem, Problems};
 pub use self::server::Server;
+pub(crate) use self::units::parse_duration;
 use crate::{edge, telemetry, upstream as backend};
 
 /// What durations may be that have no stricter rule of their own.

@@ -18,7 +18,7 @@ const SIZE: [(&str, u64); 7] = [
 
 /// Why a text is no duration or size.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum UnitError {
+pub(crate) enum UnitError {
     /// It is not made of whole numbers and units.
     #[error("it is not a whole number with a unit")]
     Malformed,
@@ -41,7 +41,7 @@ pub(super) enum UnitError {
 /// # Errors
 ///
 /// [`UnitError`], also if the sum is more than 64 bits of milliseconds.
-pub(super) fn parse_duration(text: &str) -> Result<Duration, UnitError> {
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, UnitError> {
     let mut total = 0_u64;
     let mut units = TIME.iter();
     let mut rest = text;

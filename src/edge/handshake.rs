@@ -6,6 +6,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode, Version, request};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
+use crate::protocol::headers::is_token;
 use crate::protocol::problem::Problem;
 
 /// A handshake that the standard allows.
@@ -83,11 +84,6 @@ fn offered(fields: &HeaderMap) -> Result<Vec<&str>, Problem> {
         }
     }
     Ok(offered)
-}
-
-/// RFC 9110 section 5.6.2.
-fn is_token(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
 }
 
 struct Missing;

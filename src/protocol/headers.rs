@@ -116,12 +116,17 @@ pub fn forwarded(peer: SocketAddr, tls: bool, host: &str) -> [(HeaderName, Cow<'
 
 /// A host with a port, or anything else that is not a token, must be quoted (RFC 7239 section 4).
 fn quoted(value: &str) -> Cow<'_, str> {
-    let is_token = value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte));
-    if is_token && !value.is_empty() {
+    if is_token(value) {
         Cow::Borrowed(value)
     } else {
         Cow::Owned(format!("\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\"")))
     }
+}
+
+/// Whether `text` is a token (RFC 9110 section 5.6.2).
+#[must_use]
+pub fn is_token(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
 }
 
 /// Whether the media type is `text/event-stream`, parameters aside.

@@ -44,8 +44,10 @@ impl Query {
     }
 }
 
-/// Decodes percent-encoding and `+`, as in a form (WHATWG URL, "application/x-www-form-urlencoded parsing").
-fn decode(text: &str) -> String {
+/// Decodes percent-encoding and `+`, as in a form (WHATWG URL, "application/x-www-form-urlencoded parsing"). What is no
+/// encoding stays as it is; what is no UTF-8 becomes U+FFFD.
+#[must_use]
+pub fn decode(text: &str) -> String {
     fn hex(byte: Option<&u8>) -> Option<u8> {
         byte.and_then(|byte| char::from(*byte).to_digit(16)).and_then(|digit| u8::try_from(digit).ok())
     }
@@ -94,6 +96,13 @@ mod tests {
         assert_eq!(query.forwarded, "x=1");
         assert_eq!(split("last_event_id=").last_event_id, None);
         assert_eq!(Query::split("last_event_id=1", &[], "").forwarded, "last_event_id=1");
+    }
+
+    #[test]
+    fn what_is_no_encoding_stays_as_it_is() {
+        assert_eq!(decode("Ada+L%C3%B6v%65lace"), "Ada Lövelace");
+        assert_eq!(decode("%zz%4%"), "%zz%4%");
+        assert_eq!(decode("%ff"), "\u{fffd}");
     }
 
     #[test]

@@ -8,9 +8,11 @@ pub mod heartbeat;
 pub mod machine;
 pub mod plain;
 pub mod settings;
+pub mod signals;
 #[cfg(test)]
 mod tests;
 
 pub use cause::{Cause, Party, PostFailure};
-pub use machine::{ClientInput, Counts, Delivery, Input, Output, PostOutcome, Session, Source, StreamEnd, Violation};
+pub use machine::Session;
 pub use settings::{NamedEvents, RefusedMessage, Settings};
+pub use signals::{ClientInput, Counts, Delivery, Input, Output, PostOutcome, Source, StreamEnd, Violation};

@@ -199,12 +199,13 @@ impl Connector {
         // Every stream may fill its window without taking room from another: a client that does not read slows nobody.
         let streams = u32::try_from(self.max_streams).unwrap_or(u32::MAX);
         let window = STREAM_WINDOW.saturating_mul(streams).min(i32::MAX.unsigned_abs());
-        let (sender, mut connection) = http2::Builder::new(Executor { tasks: self.tasks.clone(), stop: self.stop.clone() })
-            .timer(TokioTimer::new())
-            .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(window)
-            .handshake(TokioIo::new(stream))
-            .await?;
+        let (sender, mut connection) =
+            http2::Builder::new(Executor { tasks: self.tasks.clone(), stop: self.stop.clone() })
+                .timer(TokioTimer::new())
+                .initial_stream_window_size(STREAM_WINDOW)
+                .initial_connection_window_size(window)
+                .handshake(TokioIo::new(stream))
+                .await?;
         let allowed = Arc::new(AtomicUsize::new(connection.current_max_send_streams()));
         let (stop, tell) = (self.stop.clone(), allowed.clone());
         self.tasks.spawn(async move {

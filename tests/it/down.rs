@@ -3,29 +3,9 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::support::upstream::EventSender;
-use crate::support::{Client, FakeUpstream, Seen, TestGateway};
-
-/// A client whose event stream the scene writes.
-struct Scene {
-    _upstream: FakeUpstream,
-    _gateway: TestGateway,
-    client: Client,
-    events: EventSender,
-}
+use crate::support::{Scene, Seen};
 
 impl Scene {
-    async fn new() -> Self {
-        Self::with("").await
-    }
-
-    async fn with(bridge_keys: &str) -> Self {
-        let mut upstream = FakeUpstream::start().await;
-        let gateway = TestGateway::with(&upstream, "", bridge_keys);
-        let (client, events) = tokio::join!(Client::connect(&gateway), async { upstream.next_open().await.accept() });
-        Self { _upstream: upstream, _gateway: gateway, client, events }
-    }
-
     /// Sends bytes down and gives the first thing that the client sees.
     async fn sees(&mut self, bytes: &str) -> Seen {
         self.events.send(bytes.to_owned()).await;
@@ -195,13 +175,13 @@ async fn an_id_above_its_limit_breaks_the_contract() {
 
 #[tokio::test]
 async fn the_end_of_the_stream_closes_with_1012_and_an_unfinished_event_is_no_message() {
-    let Scene { mut client, events, _gateway, _upstream } = Scene::new().await;
+    let Scene { mut client, events, _gateway, upstream: _upstream } = Scene::new().await;
     events.send("data: whole\n\ndata: half\n").await;
     events.end();
     assert_eq!(client.next().await, Seen::text("whole"));
     assert_eq!(client.closed().await, (1012, "stream-ended: upstream ended the event stream".to_owned()));
 
-    let Scene { mut client, events, _gateway, _upstream } = Scene::new().await;
+    let Scene { mut client, events, _gateway, upstream: _upstream } = Scene::new().await;
     events.send("data: whole\n\ndata: half").await;
     assert_eq!(client.next().await, Seen::text("whole"));
     events.cut().await;
@@ -212,7 +192,7 @@ async fn the_end_of_the_stream_closes_with_1012_and_an_unfinished_event_is_no_me
 
 #[tokio::test]
 async fn a_client_that_reads_slowly_slows_its_stream_down_and_loses_nothing() {
-    let Scene { mut client, events, _gateway, _upstream } = Scene::new().await;
+    let Scene { mut client, events, _gateway, upstream: _upstream } = Scene::new().await;
     let total = 20_000;
     // Much more than all buffers on the way can hold: sending can only end because the client reads.
     let sending = async {

@@ -227,8 +227,7 @@ async fn a_request_names_one_host() {
 async fn hosts_and_paths_choose_the_most_specific_route() {
     let mut upstream = FakeUpstream::start().await;
     let start = gateway::toml(&format!("http://{}", upstream.address), "", "");
-    let (mut toml, _) = start.split_once("[[route]]").map(|(before, after)| (before.to_owned(), after)).unwrap();
-    for (host, path, events) in [
+    let routes = [
         ("", "/chat", "/any"),
         ("chat.example.com", "/chat", "/exact"),
         ("*.example.com", "/chat", "/wild"),
@@ -236,11 +235,13 @@ async fn hosts_and_paths_choose_the_most_specific_route() {
         ("chat.example.com", "/rooms/{room}", "/room/{room}"),
         ("chat.example.com", "/rooms/lobby", "/lobby"),
         ("chat.example.com", "/files/{*rest}", "/files?of={rest}"),
-    ] {
+    ]
+    .map(|(host, path, events)| {
         let host = if host.is_empty() { String::new() } else { format!("host = \"{host}\"\n") };
         let bridge = format!("{{ upstream = \"app\", events = \"{events}\", messages = \"/m\" }}");
-        toml += &format!("[[route]]\n{host}path = \"{path}\"\nauth = \"none\"\nbridge = {bridge}\n");
-    }
+        format!("[[route]]\n{host}path = \"{path}\"\nauth = \"none\"\nbridge = {bridge}\n")
+    });
+    let toml = start.split_once("[[route]]").unwrap().0.to_owned() + &routes.concat();
     let gateway = TestGateway::from_toml(&toml);
     for (host, path, events) in [
         ("elsewhere.example", "/chat", "/any"),
@@ -281,12 +282,12 @@ async fn a_head_above_the_limits_is_431() {
     let mut upstream = FakeUpstream::start().await;
     let gateway = listening_with(&upstream, "max_header_size = \"8KiB\"\nmax_headers = 20");
     let large = format!("x-large: {}\r\n", "x".repeat(9 * 1024));
-    let many = (0..20).map(|n| format!("x-{n}: 1\r\n")).collect::<String>();
+    let many = (0..20).map(|n| format!("x-{n}: 1\r\n")).collect::<Vec<_>>().concat();
     for fields in [&large, &many] {
         let answer = exchange(&gateway, handshake(&gateway, "/chat", fields).as_bytes()).await;
         assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
     }
-    let few = (0..10).map(|n| format!("x-{n}: {}\r\n", "x".repeat(700))).collect::<String>();
+    let few = (0..10).map(|n| format!("x-{n}: {}\r\n", "x".repeat(700))).collect::<Vec<_>>().concat();
     assert_eq!(verdict(&gateway, &mut upstream, &handshake(&gateway, "/chat", &few)).await.0, 410);
     upstream.assert_untouched();
 }

@@ -74,7 +74,7 @@ fn sources() -> Vec<Source> {
             let name = path.strip_prefix(&root).unwrap().to_str().unwrap().to_owned();
             if path.is_dir() {
                 folders.push(path);
-            } else if name.ends_with(".rs") && !name.ends_with("tests.rs") {
+            } else if path.extension().is_some_and(|ending| ending == "rs") && !name.ends_with("tests.rs") {
                 sources.push(Source { name, lines: lines(&fs::read_to_string(&path).unwrap()) });
             }
         }
@@ -200,9 +200,10 @@ fn only_configuration_commands_and_process_read_files_and_environment() {
         if source.is_in(&["config", "commands", "process"]) {
             return None;
         }
-        let grouped = line.starts_with("use std::{") && word(line, &["fs", "env"]).is_some();
+        let groups = line.match_indices("std::{").flat_map(|(at, group)| top_of_group(&line[at + group.len()..]));
+        let grouped = groups.into_iter().find(|name| ["fs", "env"].contains(&name.as_str()));
         let found = word(line, &["std::fs", "tokio::fs", "std::env", "File::open", "fs::read", "env::var", "env!("]);
-        found.or(grouped.then(|| "std::{fs or env}".to_owned()))
+        found.or(grouped.map(|name| format!("std::{name}")))
     });
 }
 

@@ -58,16 +58,10 @@ impl Raw {
 fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
     let mut frame = vec![first];
-    match payload.len() {
-        length @ 0..=125 => frame.push(0x80 | length as u8),
-        length @ 126..=0xffff => {
-            frame.push(0x80 | 126);
-            frame.extend((length as u16).to_be_bytes());
-        }
-        length => {
-            frame.push(0x80 | 127);
-            frame.extend((length as u64).to_be_bytes());
-        }
+    match (u8::try_from(payload.len()), u16::try_from(payload.len())) {
+        (Ok(length @ 0..=125), _) => frame.push(0x80 | length),
+        (_, Ok(length)) => frame.extend([&[0xFE][..], &length.to_be_bytes()].concat()),
+        _ => frame.extend([&[0xFF][..], &(payload.len() as u64).to_be_bytes()].concat()),
     }
     frame.extend(MASK);
     frame.extend(payload.iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
@@ -76,7 +70,7 @@ fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
 
 /// The head of a masked frame of `length` bytes, none of which follows.
 fn announcing(first: u8, length: u64) -> Vec<u8> {
-    [&[first, 0x80 | 127][..], &length.to_be_bytes(), &[0; 4]].concat()
+    [&[first, 0xFF][..], &length.to_be_bytes(), &[0; 4]].concat()
 }
 
 fn close(code: u16, reason: &[u8]) -> Vec<u8> {

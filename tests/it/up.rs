@@ -2,29 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::upstream::{Answer, EventSender, Post};
-use crate::support::{Client, FakeUpstream, Seen, TestGateway};
-
-/// A client with an open event stream, and the upstream that its messages go to.
-struct Scene {
-    upstream: FakeUpstream,
-    _gateway: TestGateway,
-    client: Client,
-    events: EventSender,
-}
+use crate::support::upstream::{Answer, Post};
+use crate::support::{Client, FakeUpstream, Scene, Seen, TestGateway};
 
 impl Scene {
-    async fn new() -> Self {
-        Self::with("").await
-    }
-
-    async fn with(bridge_keys: &str) -> Self {
-        let mut upstream = FakeUpstream::start().await;
-        let gateway = TestGateway::with(&upstream, "", bridge_keys);
-        let (client, events) = tokio::join!(Client::connect(&gateway), async { upstream.next_open().await.accept() });
-        Self { upstream, _gateway: gateway, client, events }
-    }
-
     /// Sends a message up and gives its POST.
     async fn post(&mut self, text: &str) -> Post {
         self.client.text(text).await;
@@ -32,7 +13,7 @@ impl Scene {
     }
 
     /// Answers the only POST and gives code and reason of the close that follows.
-    async fn closed_by(mut self, answer: Answer) -> (u16, String) {
+    async fn closed_by_answer(mut self, answer: Answer) -> (u16, String) {
         self.post("message").await.answer(answer);
         let closed = self.client.closed().await;
         self.events.cancelled().await;
@@ -41,7 +22,7 @@ impl Scene {
 }
 
 async fn closed_by(status: u16) -> (u16, String) {
-    Scene::new().await.closed_by(Answer::status(status)).await
+    Scene::new().await.closed_by_answer(Answer::status(status)).await
 }
 
 #[tokio::test]
@@ -151,12 +132,12 @@ async fn replies_are_messages_for_this_client() {
 #[tokio::test]
 async fn a_reply_above_the_limit_or_that_is_no_text_ends_the_connection() {
     let scene = Scene::with("replies = true\nmax_message_size = \"1KiB\"").await;
-    let (code, reason) = scene.closed_by(Answer::status(200).body("x".repeat(1025))).await;
+    let (code, reason) = scene.closed_by_answer(Answer::status(200).body("x".repeat(1025))).await;
     assert_eq!(code, 1009);
     assert!(reason.starts_with("event-too-big: "), "{reason}");
     let scene = Scene::with("replies = true").await;
     let answer = Answer::status(200).with("content-type", "text/plain").body(vec![0xFF]);
-    assert_eq!(scene.closed_by(answer).await.0, 1013);
+    assert_eq!(scene.closed_by_answer(answer).await.0, 1013);
 }
 
 #[tokio::test]
@@ -294,7 +275,7 @@ async fn status_429_waits_as_asked_and_posts_the_same_message_under_the_same_key
 async fn status_429_that_asks_for_too_long_closes_with_1013() {
     let answer = || Answer::status(429);
     for answer in [answer(), answer().with("retry-after", "61"), answer().with("retry-after", "99999999999999999999")] {
-        let (code, reason) = Scene::new().await.closed_by(answer).await;
+        let (code, reason) = Scene::new().await.closed_by_answer(answer).await;
         assert_eq!(code, 1013);
         assert!(reason.starts_with("upstream-busy: ") && reason.ends_with("; 1 message not delivered"), "{reason}");
     }

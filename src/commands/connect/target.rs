@@ -1,12 +1,11 @@
 //! What the command line says about the server and the request.
 
-use std::time::Duration;
-
 use http::header::{CONNECTION, HeaderName, ORIGIN, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
 use http::{HeaderValue, Request, Uri, header};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
 use super::Args;
+use crate::protocol::headers::is_token;
 
 /// Where to connect to, and the handshake request to send there.
 #[derive(Debug)]
@@ -31,8 +30,6 @@ pub(super) enum BadArgument {
     Value { option: &'static str, value: String },
     #[error("--subprotocol {name:?} is no subprotocol name: use letters, digits and -._ without spaces or commas")]
     Subprotocol { name: String },
-    #[error("--linger {value:?} is no time: write it as 500ms, 1s or 2m")]
-    Duration { value: String },
 }
 
 impl Target {
@@ -88,30 +85,6 @@ fn add_headers(request: &mut Request<()>, args: &Args) -> Result<(), BadArgument
     Ok(())
 }
 
-/// Whether `text` is a `token` of RFC 9110 section 5.6.2.
-fn is_token(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
-}
-
-/// Reads `500ms`, `1s` or `2m`.
-pub(super) fn duration(text: &str) -> Result<Duration, BadArgument> {
-    let bad = || BadArgument::Duration { value: text.to_owned() };
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let (number, unit) = text.split_at(digits);
-    let milliseconds = match unit {
-        "ms" => 1,
-        "s" => 1000,
-        "m" => 60_000,
-        _ => return Err(bad()),
-    };
-    let number: u64 = number.parse().map_err(|_| bad())?;
-    // A year is longer than anyone waits and short enough for every clock.
-    match number.checked_mul(milliseconds).filter(|total| *total <= 31_536_000_000) {
-        Some(total) => Ok(Duration::from_millis(total)),
-        None => Err(bad()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -155,14 +128,5 @@ mod tests {
         args.headers = vec![];
         args.subprotocols = vec!["a, b".into()];
         assert!(matches!(Target::new(&args), Err(BadArgument::Subprotocol { .. })));
-    }
-
-    #[test]
-    fn linger_is_a_number_and_a_unit() {
-        assert_eq!(duration("500ms").unwrap(), Duration::from_millis(500));
-        assert_eq!(duration("2m").unwrap(), Duration::from_mins(2));
-        for bad in ["", "1", "s", "1.5s", "-1s", "99999999999999999999s", "18446744073709551615m"] {
-            assert!(duration(bad).is_err(), "{bad}");
-        }
     }
 }

@@ -4,13 +4,15 @@ pub(crate) mod chromium;
 pub(crate) mod client;
 pub(crate) mod gateway;
 pub(crate) mod process;
+pub(crate) mod scene;
 pub(crate) mod upstream;
 
 use std::time::Duration;
 
 pub(crate) use client::{Client, Seen};
 pub(crate) use gateway::TestGateway;
-pub(crate) use upstream::{Answer, FakeUpstream};
+pub(crate) use scene::Scene;
+pub(crate) use upstream::FakeUpstream;
 
 /// How long a scene waits for what must come. Generous: it is reached only when a test fails.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
