@@ -71,6 +71,9 @@ impl ClientSocket for WebSocket {
                 Some(Ok(tungstenite::Message::Binary(octets))) => ClientInput::Message(Message::Binary(octets)),
                 // The library has put the pong into its buffer, and sends it when it is read again.
                 Some(Ok(tungstenite::Message::Ping(_) | tungstenite::Message::Pong(_))) => ClientInput::Alive,
+                Some(Ok(tungstenite::Message::Close(Some(frame)))) if is_rewritten(&frame) => {
+                    ClientInput::Violation(Violation::Protocol("a close frame has a code that must not be sent"))
+                }
                 Some(Ok(tungstenite::Message::Close(frame))) => {
                     ClientInput::Closed(frame.map(|frame| u16::from(frame.code)))
                 }
@@ -146,6 +149,12 @@ impl ClientSocket for WebSocket {
             }
         }
     }
+}
+
+/// Whether the library has put this frame in the place of one with a code that must not be sent (RFC 6455 section 7.4.1);
+/// it has answered with the same one.
+fn is_rewritten(frame: &tungstenite::CloseFrame) -> bool {
+    frame.code == CloseCode::Protocol && frame.reason.as_str() == "Protocol violation"
 }
 
 /// What an error of the library means. Everything that is no breach of the protocol is a broken connection.

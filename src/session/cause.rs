@@ -13,7 +13,7 @@ pub enum Cause {
     ClientLost,
     /// The client broke RFC 6455; the text says how.
     ProtocolError(&'static str),
-    /// The client sent a text message that is not UTF-8.
+    /// The client sent a text message, or a close reason, that is not UTF-8.
     InvalidText,
     /// The client sent a message above the limit, in bytes.
     MessageTooBig(usize),
@@ -184,7 +184,7 @@ impl fmt::Display for Cause {
             Self::ClientClosed(None) => f.write_str("the client closed without a code"),
             Self::ClientLost => f.write_str("the connection broke without a close frame"),
             Self::ProtocolError(how) => f.write_str(how),
-            Self::InvalidText => f.write_str("a text message is not UTF-8"),
+            Self::InvalidText => f.write_str("a text is not UTF-8"),
             Self::MessageTooBig(limit) => write!(f, "a message is larger than {limit} bytes"),
             Self::PongTimeout => f.write_str("no answer to a ping"),
             Self::Shutdown => f.write_str("the gateway is stopping"),
