@@ -18,7 +18,7 @@ pub enum Input<'a> {
     StreamEnded(Source, StreamEnd),
     /// A POST came to its end.
     Posted(Delivery, PostOutcome),
-    /// The time of [`Session::next_deadline`] has come.
+    /// The time of [`Session::next_deadline`](super::Session::next_deadline) has come.
     Tick,
     /// The gateway is stopping.
     Shutdown,
