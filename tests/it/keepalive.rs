@@ -59,7 +59,7 @@ async fn a_client_that_is_not_read_is_not_taken_for_gone() {
     let mut pings = 0;
     let began = Instant::now();
     // Three deadlines' worth of pings go unanswered as far as the gateway can see.
-    while began.elapsed() < Duration::from_millis(1000) {
+    while began.elapsed() < Duration::from_secs(1) {
         assert!(matches!(client.next_frame().await, Message::Ping(_)), "the client was taken for gone");
         pings += 1;
     }

@@ -244,7 +244,7 @@ async fn upstream_chooses_the_subprotocol_from_those_on_offer() {
 async fn a_client_that_leaves_while_upstream_thinks_is_not_left_behind() {
     let mut upstream = FakeUpstream::start().await;
     let gateway = TestGateway::in_front_of(&upstream);
-    let connecting = tokio::time::timeout(Duration::from_secs(60), Client::connect(&gateway));
+    let connecting = tokio::time::timeout(Duration::from_mins(1), Client::connect(&gateway));
     tokio::pin!(connecting);
     let mut held = tokio::select! {
         open = upstream.next_open() => open.hold(),

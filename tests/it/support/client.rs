@@ -145,7 +145,9 @@ impl Client {
     }
 
     /// Drops the socket without a close frame.
-    pub(crate) fn vanish(self) {}
+    pub(crate) fn vanish(self) {
+        drop(self.socket);
+    }
 
     /// The TLS stream under the WebSocket, for bytes that the library would not send.
     pub(crate) fn into_raw(self) -> TlsStream<TcpStream> {

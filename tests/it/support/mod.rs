@@ -19,8 +19,6 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Waits for what must come, and says what did not.
 pub(crate) async fn must<T>(what: &str, future: impl Future<Output = T>) -> T {
-    match tokio::time::timeout(PATIENCE, future).await {
-        Ok(value) => value,
-        Err(_) => panic!("waited in vain for {what}"),
-    }
+    let Ok(value) = tokio::time::timeout(PATIENCE, future).await else { panic!("waited in vain for {what}") };
+    value
 }

@@ -263,7 +263,9 @@ impl EventSender {
     }
 
     /// Ends the body in the regular way.
-    pub(crate) fn end(self) {}
+    pub(crate) fn end(self) {
+        drop(self.0);
+    }
 
     /// Resolves when the gateway has given the stream up.
     pub(crate) async fn cancelled(&self) {
