@@ -19,6 +19,8 @@ struct Row {
     median: f64,
     least: f64,
     most: f64,
+    /// In the JSON, not in the table: it depends on the backend and the clients as much as on the peer.
+    aside: bool,
 }
 
 const PEERS: [&str; 3] = ["floor", "nginx", "tidegate"];
@@ -26,10 +28,18 @@ const PEERS: [&str; 3] = ["floor", "nginx", "tidegate"];
 impl Report {
     /// Takes one figure and says it, so that a long run can be watched.
     pub(crate) fn add(&mut self, what: impl Into<String>, peer: &'static str, figure: Figure) {
-        let what = what.into();
+        self.take(what.into(), peer, figure, false);
+    }
+
+    /// The same for what explains a figure.
+    pub(crate) fn note(&mut self, what: impl Into<String>, peer: &'static str, figure: Figure) {
+        self.take(what.into(), peer, figure, true);
+    }
+
+    fn take(&mut self, what: String, peer: &'static str, figure: Figure, aside: bool) {
         let Figure { median, least, most } = figure;
         eprintln!("{what}: {peer} {} ({} to {})", number(median), number(least), number(most));
-        self.rows.push(Row { what, peer, median, least, most });
+        self.rows.push(Row { what, peer, median, least, most, aside });
     }
 
     /// One line for each thing measured, the peers side by side.
@@ -37,7 +47,7 @@ impl Report {
         let mut table =
             String::from("| figure | floor | nginx | tidegate | tidegate / nginx |\n|---|---|---|---|---|\n");
         let mut said: Vec<&str> = Vec::new();
-        for row in &self.rows {
+        for row in self.rows.iter().filter(|row| !row.aside) {
             if said.contains(&row.what.as_str()) {
                 continue;
             }

@@ -60,8 +60,8 @@ pub(crate) fn event(size: usize) -> Vec<u8> {
 
 type Streams = Mutex<HashMap<HeaderValue, mpsc::UnboundedSender<Bytes>>>;
 
-#[derive(Default)]
 struct Shared {
+    began: Instant,
     streams: Streams,
     posts: AtomicU64,
     opened: AtomicU64,
@@ -78,7 +78,12 @@ pub(crate) async fn run() {
             tokio::spawn(echo(stream));
         }
     });
-    let shared = Arc::new(Shared::default());
+    let shared = Arc::new(Shared {
+        began: Instant::now(),
+        streams: Streams::default(),
+        posts: AtomicU64::new(0),
+        opened: AtomicU64::new(0),
+    });
     loop {
         let (stream, _) = http.accept().await.unwrap();
         stream.set_nodelay(true).unwrap();
@@ -144,9 +149,12 @@ fn stream(request: &Request<Incoming>, shared: Arc<Shared>) -> Response<Body> {
     let nth = shared.opened.fetch_add(1, Ordering::Relaxed);
     let size = asked.get("size").copied().unwrap_or(128);
     let body = if let Some(rate) = asked.get("pace") {
-        // Streams tick at different times, as those of many users do.
         let period = Duration::from_secs(1) / u32::try_from(*rate).unwrap();
-        let mut every = interval_at(Instant::now() + period.mul_f64(nth as f64 * 0.37 % 1.0), period);
+        let millis = u64::try_from(shared.began.elapsed().as_millis()).unwrap();
+        let whole = shared.began + Duration::from_millis(millis + 1000 - millis % 1000);
+        // Streams tick at different times, as those of many users do, or together, as a broadcast does.
+        let phase = if asked.contains_key("together") { 0.0 } else { nth as f64 * 0.37 % 1.0 };
+        let mut every = interval_at(whole + period.mul_f64(phase), period);
         every.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Body::Paced { every, event: event(size).into() }
     } else if let Some(chunk) = asked.get("flood") {

@@ -9,7 +9,11 @@ use crate::peers::{Http, Peer, To};
 use crate::report::Report;
 
 pub(super) async fn run(effort: &Effort, report: &mut Report) {
-    for (what, query, streams) in [("paced event", "pace=50", CLIENTS), ("event in a flood", "flood=65536", 8)] {
+    for (what, query, streams) in [
+        ("paced event", "pace=50", CLIENTS),
+        ("paced event, all streams at once", "pace=50&together=1", CLIENTS),
+        ("event in a flood", "flood=65536", 8),
+    ] {
         for (column, peer) in effort.peers(To::Http) {
             one(effort, report, column, peer, (what, query, streams)).await;
         }
@@ -41,6 +45,6 @@ async fn one(effort: &Effort, report: &mut Report, column: &'static str, peer: P
     }
     let cost = cost(effort, &stand, &mut load, async |load: &Load| load.done()).await;
     report.add(format!("CPU µs per {what}"), column, cost.micros);
-    report.add(format!("{what}: per second"), column, cost.rate);
-    report.add(format!("{what}: cores used"), column, cost.busy);
+    report.note(format!("{what}: per second"), column, cost.rate);
+    report.note(format!("{what}: cores used"), column, cost.busy);
 }

@@ -43,8 +43,8 @@ async fn saturated(effort: &Effort, report: &mut Report, column: &'static str, p
     }
     let cost = cost(effort, &stand, &mut load, async |load: &Load| load.done()).await;
     report.add(format!("CPU µs per {what}"), column, cost.micros);
-    report.add(format!("{what}: per second"), column, cost.rate);
-    report.add(format!("{what}: cores used"), column, cost.busy);
+    report.note(format!("{what}: per second"), column, cost.rate);
+    report.note(format!("{what}: cores used"), column, cost.busy);
 }
 
 /// A thousand a second in all, far below what the peer could do.

@@ -45,7 +45,7 @@ pub(super) async fn idle(effort: &Effort, report: &mut Report) {
         let each = |before: f64, after: f64| Figure::exactly((after - before) / count as f64);
         let what = format!("KiB per idle connection, {upstream}");
         report.add(&what, column, each(before.private, after.private));
-        report.add(format!("{what}, resident"), column, each(before.resident, after.resident));
+        report.note(format!("{what}, resident"), column, each(before.resident, after.resident));
         drop(clients);
     }
 }
@@ -81,7 +81,7 @@ pub(super) async fn burst(effort: &Effort, report: &mut Report) {
             let each = |after: f64| Figure::exactly((after - before.private) / COUNT as f64);
             report.add(format!("KiB per connection idle after {name} each way"), column, each(idle.private));
             let left = Figure::exactly((closed.private - before.private) / 1024.0);
-            report.add(format!("MiB left after {COUNT} such connections have closed"), column, left);
+            report.add(format!("MiB left once {COUNT} connections with {name} each way are closed"), column, left);
         }
     }
 }
