@@ -146,11 +146,11 @@ pub(crate) fn message(size: usize) -> Vec<u8> {
     match size {
         0..126 => frame.push(0x80 | size as u8),
         126..0x1_0000 => {
-            frame.push(0x80 | 126);
+            frame.push(0x80 | 0x7e);
             frame.extend((size as u16).to_be_bytes());
         }
         _ => {
-            frame.push(0x80 | 127);
+            frame.push(0x80 | 0x7f);
             frame.extend((size as u64).to_be_bytes());
         }
     }

@@ -8,9 +8,11 @@
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::panic,
+    clippy::unchecked_time_subtraction,
     clippy::unwrap_used,
     reason = "a benchmark that meets anything unexpected must stop, and its figures are rounded anyway"
 )]
+#![allow(clippy::disallowed_methods, reason = "tasks end with their process, and processes are waited for in drops")]
 
 mod clients;
 mod floor;
@@ -43,12 +45,9 @@ struct Args {
     /// Connections of `idle`
     #[arg(long, default_value_t = 5000, value_name = "N")]
     connections: usize,
-    /// Leave nginx out
+    /// Leave nginx and the bare TLS copier out
     #[arg(long)]
-    no_nginx: bool,
-    /// Leave the bare TLS copier out
-    #[arg(long)]
-    no_floor: bool,
+    alone: bool,
     /// Also write the figures to this file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -86,8 +85,8 @@ fn main() {
         rounds: if args.quick { 1 } else { 5 },
         window: if args.quick { Duration::from_secs(1) } else { Duration::from_secs(2) },
         connections: if args.quick { args.connections.min(500) } else { args.connections },
-        nginx: !args.no_nginx && nginx::is_installed(),
-        floor: !args.no_floor,
+        nginx: !args.alone && nginx::is_installed(),
+        floor: !args.alone,
     };
     let wanted = if args.only.is_empty() { Scenario::ALL.to_vec() } else { args.only };
     let mut report = Report::default();

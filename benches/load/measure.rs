@@ -65,12 +65,18 @@ pub(crate) struct Cost {
 }
 
 /// Lets the load run and looks at the count and the clock at the same moments.
-pub(crate) async fn cost(effort: &Effort, stand: &Stand, load: &mut Load, count: impl AsyncFn(&Load) -> u64) -> Cost {
+pub(crate) async fn cost(
+    effort: &Effort,
+    window: Duration,
+    stand: &Stand,
+    load: &mut Load,
+    count: impl AsyncFn(&Load) -> u64,
+) -> Cost {
     tokio::time::sleep(effort.window / 2).await;
     let (mut micros, mut rate, mut busy) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..effort.rounds {
         let (count_before, cpu_before, began) = (count(load).await, stand.cpu(), Instant::now());
-        tokio::time::sleep(effort.window).await;
+        tokio::time::sleep(window).await;
         let (operations, cpu, wall) = (count(load).await - count_before, stand.cpu() - cpu_before, began.elapsed());
         load.check();
         assert!(operations > 0, "nothing was done");

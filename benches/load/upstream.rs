@@ -151,7 +151,7 @@ fn stream(request: &Request<Incoming>, shared: Arc<Shared>) -> Response<Body> {
     let body = if let Some(rate) = asked.get("pace") {
         let period = Duration::from_secs(1) / u32::try_from(*rate).unwrap();
         let millis = u64::try_from(shared.began.elapsed().as_millis()).unwrap();
-        let whole = shared.began + Duration::from_millis(millis + 1000 - millis % 1000);
+        let whole = shared.began + Duration::from_millis(millis + 100 - millis % 100);
         // Streams tick at different times, as those of many users do, or together, as a broadcast does.
         let phase = if asked.contains_key("together") { 0.0 } else { nth as f64 * 0.37 % 1.0 };
         let mut every = interval_at(whole + period.mul_f64(phase), period);

@@ -28,8 +28,9 @@ use crate::upstream::messages::{Rules, post};
 /// A POST under way. Boxed, because a connection spends nearly all of its life without one.
 type Post = Pin<Box<dyn Future<Output = (Delivery, PostOutcome, Option<EventStream>)> + Send>>;
 
-/// How much happens in one go before other tasks get their turn.
-const STEPS_PER_POLL: usize = 64;
+/// How much happens in one go before what is buffered is written and other tasks get their turn: enough small messages
+/// to fill the buffer of a socket more than once, and less than a tenth of a millisecond.
+const STEPS_PER_POLL: usize = 256;
 
 /// One connection: its rules, its client, and its side of upstream.
 pub(super) struct Driver<S> {
@@ -44,6 +45,8 @@ struct Client<S> {
     socket: Option<S>,
     hanging_up: bool,
     unflushed: bool,
+    /// It had nothing when it was last asked in this turn, and will wake the task when it has.
+    asleep: bool,
 }
 
 /// What the connection holds of upstream.
@@ -80,7 +83,7 @@ impl<S: ClientSocket> Driver<S> {
     ) -> Self {
         Self {
             session,
-            client: Client { socket: Some(socket), hanging_up: false, unflushed: false },
+            client: Client { socket: Some(socket), hanging_up: false, unflushed: false, asleep: false },
             upstream: UpstreamSide {
                 main: Some(events),
                 replies: Vec::new(),
@@ -95,7 +98,7 @@ impl<S: ClientSocket> Driver<S> {
     }
 
     /// Drives the connection to its end and says why it ended and what it carried.
-    pub(super) async fn run(mut self, shutdown: CancellationToken) -> (Cause, Counts) {
+    pub(super) async fn run(&mut self, shutdown: CancellationToken) -> (Cause, Counts) {
         let first = self.session.next_deadline().unwrap_or_else(Instant::now);
         let mut alarm = Alarm { due: first, sleep: Box::pin(tokio::time::sleep_until(first.into())) };
         let mut shutdown = Some(Box::pin(shutdown.cancelled_owned()));
@@ -105,7 +108,7 @@ impl<S: ClientSocket> Driver<S> {
             return (cause, self.session.counts());
         }
         error!("a connection's task panicked; this is a defect in tidegate, please report it");
-        self.client.tell_defect().await;
+        Box::pin(self.client.tell_defect()).await;
         (Cause::Defect, self.session.counts())
     }
 
@@ -115,6 +118,8 @@ impl<S: ClientSocket> Driver<S> {
         alarm: &mut Alarm,
         shutdown: &mut Option<Pin<Box<WaitForCancellationFutureOwned>>>,
     ) -> Poll<Cause> {
+        // Each wake-up may have come from the client.
+        self.client.asleep = false;
         // These two wake the task by themselves, so that one look per wake-up is enough.
         if let Some(waiting) = shutdown
             && waiting.as_mut().poll(cx).is_ready()
@@ -206,11 +211,13 @@ impl<S: ClientSocket> Driver<S> {
 
 impl<S: ClientSocket> Client<S> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ClientInput> {
-        let Some(socket) = &mut self.socket else { return Poll::Pending };
+        let Some(socket) = self.socket.as_mut().filter(|_| !self.asleep) else { return Poll::Pending };
         let input =
             if self.hanging_up { socket.poll_hang_up(cx).map(|()| ClientInput::Gone) } else { socket.poll_receive(cx) };
-        if matches!(input, Poll::Ready(ClientInput::Gone)) {
-            self.socket = None;
+        match input {
+            Poll::Ready(ClientInput::Gone) => self.socket = None,
+            Poll::Ready(_) => {}
+            Poll::Pending => self.asleep = true,
         }
         input
     }
@@ -229,6 +236,7 @@ impl<S: ClientSocket> Client<S> {
             Output::Close(frame) => socket.close(frame),
             Output::HangUp => {
                 self.hanging_up = true;
+                self.asleep = false;
                 Ok(())
             }
             Output::Abandon => {

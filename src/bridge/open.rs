@@ -83,15 +83,20 @@ impl Opened {
     }
 
     /// Drives the connection to its end. `shutdown` asks for that end.
-    pub async fn run<S: ClientSocket>(self, socket: S, shutdown: CancellationToken) {
+    ///
+    /// Not an `async fn`: that would hold all that it is given a second time, for the life of the connection.
+    pub fn run<S: ClientSocket>(self, socket: S, shutdown: CancellationToken) -> impl Future<Output = ()> {
         let now = Instant::now();
         telemetry::connection_opened(&self.opening);
         // The last byte of a version 7 UUID is random.
         let spread = self.id.as_bytes().last().copied().unwrap_or_default();
         let session = Session::new(self.settings.session.clone(), spread, now);
-        let driver = Driver::new(session, socket, self.events, self.requests, self.pool, self.settings);
-        let (cause, counts) = driver.run(shutdown).await;
-        telemetry::connection_closed(&self.opening, &cause, &counts, now.elapsed());
+        let mut driver = Driver::new(session, socket, self.events, self.requests, self.pool, self.settings);
+        let opening = self.opening;
+        async move {
+            let (cause, counts) = driver.run(shutdown).await;
+            telemetry::connection_closed(&opening, &cause, &counts, now.elapsed());
+        }
     }
 }
 

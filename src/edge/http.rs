@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -166,8 +167,12 @@ impl Connection {
         let shutdown = self.edge.shutdown.clone();
         let slot = self.slot.clone();
         // A fresh, small task: what served the handshake ends and gives its memory back.
+        // Boxes: a future keeps the size of all that it was given and of the largest thing that it ever waits for.
+        let let_in = Box::pin(let_in(upgrade, opened, max_message_size, shutdown));
         self.edge.connections.spawn(async move {
-            serve(upgrade, opened, max_message_size, shutdown).await;
+            if let Some(driven) = let_in.await {
+                driven.await;
+            }
             drop(slot);
         });
         Ok(response)
@@ -220,15 +225,23 @@ fn add_id(fields: &mut http::HeaderMap, id: Uuid) {
     }
 }
 
-/// Waits for the 101 to be on its way, then drives the connection.
-async fn serve(upgrade: OnUpgrade, opened: Opened, max_message_size: usize, shutdown: CancellationToken) {
+/// Waits for the 101 to be on its way, and gives what drives the connection from then on.
+async fn let_in(
+    upgrade: OnUpgrade,
+    opened: Opened,
+    max_message_size: usize,
+    shutdown: CancellationToken,
+) -> Option<Pin<Box<impl Future<Output = ()>>>> {
     match upgrade.await {
         Ok(upgraded) => {
-            let Some((stream, already_read)) = reclaim(upgraded) else { return };
+            let (stream, already_read) = reclaim(upgraded)?;
             let socket = WebSocket::new(stream, already_read, max_message_size).await;
-            opened.run(socket, shutdown).await;
+            Some(Box::pin(opened.run(socket, shutdown)))
         }
-        Err(error) => opened.abandoned(&error),
+        Err(error) => {
+            opened.abandoned(&error);
+            None
+        }
     }
 }
 

@@ -41,7 +41,7 @@ async fn saturated(effort: &Effort, report: &mut Report, column: &'static str, p
             }
         });
     }
-    let cost = cost(effort, &stand, &mut load, async |load: &Load| load.done()).await;
+    let cost = cost(effort, effort.window, &stand, &mut load, async |load: &Load| load.done()).await;
     report.add(format!("CPU µs per {what}"), column, cost.micros);
     report.note(format!("{what}: per second"), column, cost.rate);
     report.note(format!("{what}: cores used"), column, cost.busy);

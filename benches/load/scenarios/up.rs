@@ -40,7 +40,7 @@ async fn one(effort: &Effort, report: &mut Report, column: &'static str, peer: P
         }
     }
     // What has arrived counts, not what was sent.
-    let cost = cost(effort, &stand, &mut load, async |_| stand.upstream.posts().await).await;
+    let cost = cost(effort, effort.window, &stand, &mut load, async |_| stand.upstream.posts().await).await;
     report.add(format!("CPU µs per {what}"), column, cost.micros);
     report.note(format!("{what}: per second"), column, cost.rate);
     report.note(format!("{what}: cores used"), column, cost.busy);
