@@ -8,12 +8,15 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
-use crate::bridge::Bridges;
+use crate::bridge::{Bridges, Stop};
 use crate::config::Config;
 use crate::edge::listener::{BindError, Listener};
 use crate::edge::routes::RouteTable;
 use crate::edge::{Edge, Fallback};
 use crate::upstream::Upstream;
+
+/// How long connections that are cut may take to say so in the log.
+const LAST_LINE: Duration = Duration::from_secs(1);
 
 /// How often idle upstream connections are looked through.
 const SWEEP: Duration = Duration::from_secs(5);
@@ -44,8 +47,8 @@ pub struct Gateway {
     listeners: TaskTracker,
     connections: TaskTracker,
     upstream: TaskTracker,
-    /// Asks listeners and connections to end.
-    shutdown: CancellationToken,
+    /// Tells listeners and connections to end.
+    stop: Stop,
     /// Ends upstream connections, once nobody needs them.
     disconnect: CancellationToken,
     drain_timeout: Duration,
@@ -70,7 +73,7 @@ impl Gateway {
             listeners: TaskTracker::new(),
             connections: TaskTracker::new(),
             upstream: TaskTracker::new(),
-            shutdown: CancellationToken::new(),
+            stop: Stop::default(),
             disconnect: CancellationToken::new(),
             drain_timeout: config.server.drain_timeout,
         };
@@ -90,7 +93,7 @@ impl Gateway {
             bridges: Bridges::new(upstreams.iter().cloned()),
             fallback,
             connections: gateway.connections.clone(),
-            shutdown: gateway.shutdown.clone(),
+            stop: gateway.stop.clone(),
         });
         gateway.upstream.spawn(sweep(upstreams, gateway.disconnect.clone()));
         let addresses = listeners.iter().map(Listener::address).collect();
@@ -112,7 +115,7 @@ impl Gateway {
     pub async fn stop(self) -> Drained {
         // Counted first: some are gone as soon as they are asked.
         let open = self.connections.len();
-        self.shutdown.cancel();
+        self.stop.shutdown.cancel();
         self.listeners.close();
         self.listeners.wait().await;
         info!(open, deadline_ms = u64::try_from(self.drain_timeout.as_millis()).unwrap_or(u64::MAX), "stopping");
@@ -121,6 +124,9 @@ impl Gateway {
         let cut = self.connections.len();
         if cut > 0 {
             warn!(cut, "the deadline has passed, cutting the connections that are left");
+            self.stop.cut.cancel();
+            // Time to write their last line, and no more: what does not end now, ends with the process.
+            let _ = tokio::time::timeout(LAST_LINE, self.connections.wait()).await;
         }
         self.disconnect.cancel();
         self.upstream.close();

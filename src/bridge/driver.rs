@@ -7,7 +7,7 @@
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use futures_util::FutureExt as _;
@@ -15,6 +15,7 @@ use tokio::time::Sleep;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tracing::{debug, error};
 
+use super::Stop;
 use super::open::event_limits;
 use super::request::Requests;
 use super::settings::Settings;
@@ -23,10 +24,10 @@ use crate::protocol::sse::Event;
 use crate::session::{Cause, ClientInput, Counts, Delivery, Input, Output, PostOutcome, Session, Source, StreamEnd};
 use crate::upstream::Pool;
 use crate::upstream::events::EventStream;
-use crate::upstream::messages::{Rules, post};
+use crate::upstream::messages::{Answered, Rules, post};
 
 /// A POST under way. Boxed, because a connection spends nearly all of its life without one.
-type Post = Pin<Box<dyn Future<Output = (Delivery, PostOutcome, Option<EventStream>)> + Send>>;
+type Post = Pin<Box<dyn Future<Output = (Delivery, Answered)> + Send>>;
 
 /// How much happens in one go before what is buffered is written and other tasks get their turn: enough small messages
 /// to fill the buffer of a socket more than once, and less than a tenth of a millisecond.
@@ -56,6 +57,8 @@ struct UpstreamSide {
     /// Which stream is asked first; the main one is number 0.
     turn: usize,
     posts: Vec<Post>,
+    /// The newest thing that went wrong, for the log.
+    failure: Option<Box<str>>,
     requests: Requests,
     pool: Arc<Pool>,
     settings: Arc<Settings>,
@@ -69,6 +72,7 @@ enum Happened {
     Posted(Delivery, PostOutcome),
     Tick,
     Shutdown,
+    Cut,
 }
 
 impl<S: ClientSocket> Driver<S> {
@@ -89,6 +93,7 @@ impl<S: ClientSocket> Driver<S> {
                 replies: Vec::new(),
                 turn: 0,
                 posts: Vec::new(),
+                failure: None,
                 requests,
                 pool,
                 settings,
@@ -98,11 +103,11 @@ impl<S: ClientSocket> Driver<S> {
     }
 
     /// Drives the connection to its end and says why it ended and what it carried.
-    pub(super) async fn run(&mut self, shutdown: CancellationToken) -> (Cause, Counts) {
+    pub(super) async fn run(&mut self, stop: Stop) -> (Cause, Counts) {
         let first = self.session.next_deadline().unwrap_or_else(Instant::now);
         let mut alarm = Alarm { due: first, sleep: Box::pin(tokio::time::sleep_until(first.into())) };
-        let mut shutdown = Some(Box::pin(shutdown.cancelled_owned()));
-        let driven = std::future::poll_fn(|cx| self.poll(cx, &mut alarm, &mut shutdown));
+        let mut stopping = Stopping { next: Some(Box::pin(stop.shutdown.cancelled_owned())), cut: Some(stop.cut) };
+        let driven = std::future::poll_fn(|cx| self.poll(cx, &mut alarm, &mut stopping));
         // A defect ends one connection, and its client is told so; it does not take the others with it.
         if let Ok(cause) = AssertUnwindSafe(driven).catch_unwind().await {
             return (cause, self.session.counts());
@@ -112,20 +117,17 @@ impl<S: ClientSocket> Driver<S> {
         (Cause::Defect, self.session.counts())
     }
 
-    fn poll(
-        &mut self,
-        cx: &mut Context<'_>,
-        alarm: &mut Alarm,
-        shutdown: &mut Option<Pin<Box<WaitForCancellationFutureOwned>>>,
-    ) -> Poll<Cause> {
+    /// The newest thing that went wrong upstream, for the log.
+    pub(super) fn failure(&self) -> Option<&str> {
+        self.upstream.failure.as_deref()
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>, alarm: &mut Alarm, stopping: &mut Stopping) -> Poll<Cause> {
         // Each wake-up may have come from the client.
         self.client.asleep = false;
         // These two wake the task by themselves, so that one look per wake-up is enough.
-        if let Some(waiting) = shutdown
-            && waiting.as_mut().poll(cx).is_ready()
-        {
-            *shutdown = None;
-            self.step(Happened::Shutdown);
+        while let Poll::Ready(happened) = stopping.poll(cx) {
+            self.step(happened);
         }
         if alarm.poll(cx, self.session.next_deadline()).is_ready() {
             self.step(Happened::Tick);
@@ -182,6 +184,7 @@ impl<S: ClientSocket> Driver<S> {
             Happened::Posted(delivery, outcome) => self.session.step(Input::Posted(delivery, outcome), now, outputs),
             Happened::Tick => self.session.step(Input::Tick, now, outputs),
             Happened::Shutdown => self.session.step(Input::Shutdown, now, outputs),
+            Happened::Cut => self.session.step(Input::Cut, now, outputs),
         }
         let mut outputs = std::mem::take(&mut self.outputs);
         let mut lost = false;
@@ -198,9 +201,11 @@ impl<S: ClientSocket> Driver<S> {
         if !self.session.awaits_posts() && !self.upstream.posts.is_empty() {
             self.upstream.posts = Vec::new();
         }
+        if !self.session.reads_events() && !self.upstream.replies.is_empty() {
+            self.upstream.replies = Vec::new();
+        }
         if !self.session.needs_upstream() {
             self.upstream.main = None;
-            self.upstream.replies = Vec::new();
         }
         if lost {
             self.client.socket = None;
@@ -300,18 +305,19 @@ impl UpstreamSide {
         let request = self.requests.message(delivery.sequence, &delivery.message, &self.settings.text_type);
         let pool = self.pool.clone();
         self.posts.push(Box::pin(async move {
-            let (outcome, stream) = post(pool, request, rules).await;
-            (delivery, outcome, stream)
+            let answered = post(pool, request, rules).await;
+            (delivery, answered)
         }));
     }
 
     fn poll_posts(&mut self, cx: &mut Context<'_>) -> Poll<Happened> {
         for at in 0..self.posts.len() {
             let Some(post) = self.posts.get_mut(at) else { break };
-            if let Poll::Ready((delivery, outcome, stream)) = post.as_mut().poll(cx) {
+            if let Poll::Ready((delivery, answered)) = post.as_mut().poll(cx) {
                 drop(self.posts.swap_remove(at));
-                self.replies.extend(stream);
-                return Poll::Ready(Happened::Posted(delivery, outcome));
+                self.replies.extend(answered.stream);
+                self.failure = answered.failure.map(Into::into).or(self.failure.take());
+                return Poll::Ready(Happened::Posted(delivery, answered.outcome));
             }
         }
         Poll::Pending
@@ -325,11 +331,13 @@ impl UpstreamSide {
             let (source, at) = if at == 0 { (Source::Main, 0) } else { (Source::Reply, at - 1) };
             let Some(stream) = self.stream_mut(source, at) else { continue };
             let Poll::Ready(event) = stream.poll_event(cx) else { continue };
+            let failure = stream.failure();
             self.turn = (self.turn + turn + 1) % streams;
             return Poll::Ready(match event {
                 Ok(event) => Happened::Event(event, source, at),
                 Err(end) => {
-                    debug!(?source, ?end, "an event stream is over");
+                    debug!(?source, ?end, failure = failure.as_deref(), "an event stream is over");
+                    self.failure = failure.map(Into::into).or(self.failure.take());
                     match source {
                         Source::Main => self.main = None,
                         Source::Reply => drop(self.replies.swap_remove(at)),
@@ -339,6 +347,23 @@ impl UpstreamSide {
             });
         }
         Poll::Pending
+    }
+}
+
+/// Waits for the gateway's word: first the request to end, then the cut.
+struct Stopping {
+    next: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
+    cut: Option<CancellationToken>,
+}
+
+impl Stopping {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Happened> {
+        let Some(next) = &mut self.next else { return Poll::Pending };
+        ready!(next.as_mut().poll(cx));
+        let cut = self.cut.take();
+        let happened = if cut.is_some() { Happened::Shutdown } else { Happened::Cut };
+        self.next = cut.map(|cut| Box::pin(cut.cancelled_owned()));
+        Poll::Ready(happened)
     }
 }
 

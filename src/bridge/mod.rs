@@ -14,7 +14,18 @@ use std::sync::Arc;
 
 pub use settings::{ForwardCookies, Settings};
 
+use tokio_util::sync::CancellationToken;
+
 use crate::upstream::Upstream;
+
+/// How the gateway tells connections to end.
+#[derive(Clone, Debug, Default)]
+pub struct Stop {
+    /// Asks them to, in order.
+    pub shutdown: CancellationToken,
+    /// Ends them, whatever is left undone.
+    pub cut: CancellationToken,
+}
 
 /// A route's bridge with the upstream that its settings name.
 #[derive(Clone, Debug)]

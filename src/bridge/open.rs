@@ -5,15 +5,14 @@ use std::time::{Duration, Instant};
 
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Response, StatusCode};
-use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::Bridge;
 use super::driver::Driver;
 pub use super::request::Asked;
 use super::request::Requests;
 use super::settings::Settings;
 use super::socket::ClientSocket;
+use super::{Bridge, Stop};
 use crate::protocol::headers;
 use crate::protocol::problem::Problem;
 use crate::protocol::sse::Limits;
@@ -45,17 +44,14 @@ pub async fn open(bridge: &Bridge, asked: Asked<'_>, id: Uuid, route: &Arc<str>)
     let (requests, last_event_id) = Requests::new(&asked, settings, id)?;
     let request = requests.events(last_event_id, asked.offered);
 
-    let attempt = async {
-        let (pool, response) = first_that_answers(bridge, &request).await?;
-        let accepted = accept(response, &asked, settings).await?;
-        Ok((pool, accepted))
-    };
-    let (pool, (subprotocol, body)) =
-        tokio::time::timeout(settings.open_timeout, attempt).await.unwrap_or_else(|_| {
-            let log = format!("upstream {} gave no answer within {:?}", bridge.upstream.name(), settings.open_timeout);
-            Err(Problem::new(StatusCode::GATEWAY_TIMEOUT, "upstream-timeout", "upstream gave no answer in time")
-                .with_log(log))
-        })?;
+    let attempt = first_that_answers(bridge, &request);
+    let (pool, response) = tokio::time::timeout(settings.open_timeout, attempt).await.unwrap_or_else(|_| {
+        let log = format!("upstream {} gave no answer within {:?}", bridge.upstream.name(), settings.open_timeout);
+        Err(Problem::new(StatusCode::GATEWAY_TIMEOUT, "upstream-timeout", "upstream gave no answer in time")
+            .with_log(log))
+    })?;
+    // Outside the time limit, with one of its own: the answer was given with its head.
+    let (subprotocol, body) = accept(response, &asked, settings).await?;
 
     let events = EventStream::new(body, event_limits(settings), Some(pool.count_stream()));
     let opening = Opening {
@@ -82,10 +78,10 @@ impl Opened {
         tracing::debug!(connection = %self.id, error, "the client was gone before it could be let in");
     }
 
-    /// Drives the connection to its end. `shutdown` asks for that end.
+    /// Drives the connection to its end. `stop` can ask for that end.
     ///
     /// Not an `async fn`: that would hold all that it is given a second time, for the life of the connection.
-    pub fn run<S: ClientSocket>(self, socket: S, shutdown: CancellationToken) -> impl Future<Output = ()> {
+    pub fn run<S: ClientSocket>(self, socket: S, stop: Stop) -> impl Future<Output = ()> {
         let now = Instant::now();
         telemetry::connection_opened(&self.opening);
         // The last byte of a version 7 UUID is random.
@@ -94,8 +90,8 @@ impl Opened {
         let mut driver = Driver::new(session, socket, self.events, self.requests, self.pool, self.settings);
         let opening = self.opening;
         async move {
-            let (cause, counts) = driver.run(shutdown).await;
-            telemetry::connection_closed(&opening, &cause, &counts, now.elapsed());
+            let (cause, counts) = driver.run(stop).await;
+            telemetry::connection_closed(&opening, &cause, driver.failure(), &counts, now.elapsed());
         }
     }
 }

@@ -17,7 +17,6 @@ use hyper::upgrade::{OnUpgrade, Parts, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::OwnedSemaphorePermit;
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::util::BoxCloneSyncService;
 use tower::{Service, ServiceBuilder, ServiceExt as _};
@@ -31,8 +30,8 @@ use super::routes::{Found, RouteTable};
 use super::settings::{Auth, Route};
 use super::stream::ClientStream;
 use super::websocket::WebSocket;
-use crate::bridge::Bridges;
 use crate::bridge::open::{Asked, Opened, open};
+use crate::bridge::{Bridges, Stop};
 use crate::protocol::headers;
 use crate::protocol::problem::Problem;
 use crate::telemetry::{self, Refused};
@@ -56,8 +55,8 @@ pub struct Edge {
     pub fallback: Option<Fallback>,
     /// Owner of every client connection's task.
     pub connections: TaskTracker,
-    /// Asks every connection to end.
-    pub shutdown: CancellationToken,
+    /// Tells every connection to end.
+    pub stop: Stop,
 }
 
 /// One client connection before it is upgraded.
@@ -102,15 +101,13 @@ impl Connection {
         let id = Uuid::now_v7();
         let answered = match self.find(&head) {
             Ok(Some((found, host))) => self.bridged(id, &head, &found, host, &mut upgrade).await,
-            Ok(None) => return self.fallback(head, id).await,
+            Ok(None) => Ok(self.fallback(&head, id).await),
             Err(problem) => Err(problem),
         };
-        answered.unwrap_or_else(|problem| {
-            if let Some(upgrade) = upgrade {
-                self.edge.connections.spawn(end_refused(upgrade, self.slot.clone()));
-            }
-            self.refuse(problem, &head, id)
-        })
+        if let Some(upgrade) = upgrade {
+            self.edge.connections.spawn(end_refused(upgrade, self.slot.clone()));
+        }
+        answered.unwrap_or_else(|problem| self.refuse(problem, &head, id))
     }
 
     /// The route of a request, with the host that it names.
@@ -148,7 +145,7 @@ impl Connection {
         let asked = Asked { head, captures: &found.captures, host, peer: self.peer, tls: self.tls, offered: &offered };
         let opened = tokio::select! {
             opened = open(&bridge, asked, id, &route.path) => opened?,
-            () = self.edge.shutdown.cancelled() => return Err(gone()),
+            () = self.edge.stop.shutdown.cancelled() => return Err(gone()),
         };
         let upgrade = upgrade.take().ok_or_else(gone)?;
 
@@ -164,11 +161,10 @@ impl Connection {
         add_id(fields, id);
 
         let max_message_size = route.bridge.session.max_message_size;
-        let shutdown = self.edge.shutdown.clone();
         let slot = self.slot.clone();
         // A fresh, small task: what served the handshake ends and gives its memory back.
         // Boxes: a future keeps the size of all that it was given and of the largest thing that it ever waits for.
-        let let_in = Box::pin(let_in(upgrade, opened, max_message_size, shutdown));
+        let let_in = Box::pin(let_in(upgrade, opened, max_message_size, self.edge.stop.clone()));
         self.edge.connections.spawn(async move {
             if let Some(driven) = let_in.await {
                 driven.await;
@@ -195,14 +191,14 @@ impl Connection {
         Err(Problem::new(StatusCode::FORBIDDEN, "origin-refused", "pages of this origin are not let in here"))
     }
 
-    async fn fallback(&self, head: request::Parts, id: Uuid) -> Response<Body> {
+    async fn fallback(&self, head: &request::Parts, id: Uuid) -> Response<Body> {
         if let Some(fallback) = &self.edge.fallback {
-            match fallback.clone().oneshot(Request::from_parts(head, ())).await {
+            match fallback.clone().oneshot(Request::from_parts(head.clone(), ())).await {
                 Ok(response) => response,
             }
         } else {
             let problem = Problem::new(StatusCode::NOT_FOUND, "no-route", "no route takes this host and path");
-            self.refuse(problem, &head, id)
+            self.refuse(problem, head, id)
         }
     }
 
@@ -230,13 +226,13 @@ async fn let_in(
     upgrade: OnUpgrade,
     opened: Opened,
     max_message_size: usize,
-    shutdown: CancellationToken,
+    stop: Stop,
 ) -> Option<Pin<Box<impl Future<Output = ()>>>> {
     match upgrade.await {
         Ok(upgraded) => {
             let (stream, already_read) = reclaim(upgraded)?;
             let socket = WebSocket::new(stream, already_read, max_message_size).await;
-            Some(Box::pin(opened.run(socket, shutdown)))
+            Some(Box::pin(opened.run(socket, stop)))
         }
         Err(error) => {
             opened.abandoned(&error);

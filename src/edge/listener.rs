@@ -90,7 +90,7 @@ impl Listener {
         loop {
             let accepted = tokio::select! {
                 accepted = listener.socket.accept() => accepted,
-                () = edge.shutdown.cancelled() => return,
+                () = edge.stop.shutdown.cancelled() => return,
             };
             let (stream, peer) = match accepted {
                 Ok(accepted) => accepted,
@@ -119,7 +119,7 @@ impl Listener {
         // Messages are written whole; waiting for more would only add latency. A failure here shows on the first read.
         let _ = stream.set_nodelay(true);
         // A cold path with a large state: boxed, so that the task of an open connection stays small.
-        let shutdown = edge.shutdown.clone();
+        let shutdown = edge.stop.shutdown.clone();
         let stream = tokio::select! {
             shaken = Box::pin(self.handshake(stream)) => match shaken {
                 Ok(stream) => stream,

@@ -16,6 +16,9 @@ use crate::protocol::sse::Event;
 /// a busy loop.
 const LEAST_WAIT: Duration = Duration::from_millis(250);
 
+/// What a message takes in the queue besides its payload, in bytes: without it a queue could hold empty messages for ever.
+pub(super) const PLACE: usize = 128;
+
 /// How long a client that has said goodbye may take to end its side of the socket. Ending ours before it has read our
 /// goodbye could cost it that.
 const LINGER: Duration = Duration::from_millis(500);
@@ -91,6 +94,7 @@ impl Session {
             Input::Posted(delivery, outcome) => self.posted(delivery, outcome, now, out),
             Input::Tick => self.tick(now, out),
             Input::Shutdown => self.end(Cause::Shutdown, now, out),
+            Input::Cut => self.cut(now, out),
         }
         self.post_next(now, out);
         self.settle();
@@ -168,7 +172,7 @@ impl Session {
         self.heartbeat.alive();
         match (&mut self.phase, input) {
             (Phase::Open, ClientInput::Message(message)) => {
-                self.queued_bytes += message.len();
+                self.queued_bytes += message.len() + PLACE;
                 self.queue.push_back(message);
             }
             (Phase::Open, ClientInput::Alive) => {}
@@ -302,12 +306,13 @@ impl Session {
     }
 
     fn tick(&mut self, now: Instant, out: &mut Vec<Output>) {
+        // Asked before a retry makes us read again: until this moment silence was our doing.
+        let reading = self.reads_client();
         while let Some(due) = self.waiting.iter().position(|(at, _)| *at <= now) {
             let (_, delivery) = self.waiting.remove(due);
             self.flying += 1;
             out.push(Output::Post(delivery));
         }
-        let reading = self.reads_client();
         match &mut self.phase {
             Phase::Open => match self.heartbeat.beat(now, reading) {
                 Beat::Nothing => {}
@@ -360,6 +365,16 @@ impl Session {
         self.phase = Phase::Ending { cause, client, delivering_until };
     }
 
+    /// The time of the gateway itself is over: whatever is left undone is counted, and left.
+    fn cut(&mut self, now: Instant, out: &mut Vec<Output>) {
+        self.end(Cause::Shutdown, now, out);
+        self.give_up_delivering();
+        if let Phase::Ending { client, .. } = &mut self.phase {
+            *client = ClientSide::Gone;
+            out.push(Output::Abandon);
+        }
+    }
+
     /// Posts what is queued as far as the order and the limits allow.
     fn post_next(&mut self, now: Instant, out: &mut Vec<Output>) {
         match self.phase {
@@ -368,10 +383,11 @@ impl Session {
         }
         while self.waiting.is_empty()
             && self.flying < self.settings.in_flight.get()
-            && self.reply_streams < self.settings.max_reply_streams
+            // Once the end has begun, answers that stream are given up and hold nothing back.
+            && (self.reply_streams < self.settings.max_reply_streams || !self.reads_events())
         {
             let Some(message) = self.queue.pop_front() else { return };
-            self.queued_bytes -= message.len();
+            self.queued_bytes -= message.len() + PLACE;
             self.sequence += 1;
             self.flying += 1;
             let give_up = now + self.settings.delivery_timeout;

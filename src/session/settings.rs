@@ -8,8 +8,8 @@ use std::time::Duration;
 pub struct Settings {
     /// Largest message in bytes, inclusive, in either direction; a text message is counted in UTF-8.
     pub max_message_size: usize,
-    /// How many bytes of client messages may wait for their POST before the socket is no longer read. One message more
-    /// than this can be held: the one that filled the queue.
+    /// How many bytes of client messages may wait for their POST before the socket is no longer read; each message counts
+    /// 128 bytes more than its payload. One message more than this can be held: the one that filled the queue.
     pub queue: usize,
     /// POSTs under way at once. 1 keeps the order; anything above gives it up.
     pub in_flight: NonZeroU32,

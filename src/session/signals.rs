@@ -22,6 +22,8 @@ pub enum Input<'a> {
     Tick,
     /// The gateway is stopping.
     Shutdown,
+    /// The gateway stops now, whatever is left.
+    Cut,
 }
 
 /// What happened on the client's socket.

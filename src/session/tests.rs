@@ -81,7 +81,7 @@ fn messages_are_posted_one_at_a_time_in_order() {
 
 #[test]
 fn a_full_queue_stops_reading_and_an_emptier_one_starts_it_again() {
-    let mut scene = Scene::new(Settings { queue: 10, ..Settings::default() });
+    let mut scene = Scene::new(Settings { queue: 2 * machine::PLACE + 10, ..Settings::default() });
     let first = scene.post("in flight, not queued");
     scene.message("123456789");
     assert!(scene.session.reads_client());
@@ -103,6 +103,51 @@ fn waiting_for_upstream_pauses_reading_and_keeps_number_and_key() {
     let again = one_post(scene.wait(Duration::from_secs(1)));
     assert_eq!(again.sequence, 1);
     assert!(scene.session.reads_client());
+}
+
+#[test]
+fn empty_messages_fill_the_queue_too() {
+    let mut scene = Scene::new(Settings { queue: 1024, ..Settings::default() });
+    let mut read = 0;
+    while scene.session.reads_client() {
+        scene.message("");
+        read += 1;
+        assert!(read < 100, "a queue without an end");
+    }
+}
+
+#[test]
+fn a_retry_that_is_due_together_with_a_pong_is_no_reason_to_take_the_client_for_gone() {
+    let mut scene = Scene::new(Settings::default());
+    let first = scene.post("one");
+    assert!(matches!(scene.wait(Duration::from_secs(30))[..], [Output::Ping]));
+    // The socket is not read for exactly as long as the pong may take.
+    let wait = Some(Duration::from_secs(20));
+    scene.step(Input::Posted(first, PostOutcome::Refused { status: 429, retry_after: wait }));
+    assert_eq!(close_code(&scene.wait(Duration::from_secs(20))), None);
+}
+
+#[test]
+fn a_streaming_answer_does_not_hold_back_the_last_word() {
+    let mut scene = Scene::new(Settings { max_reply_streams: 1, ..Settings::default() });
+    let first = scene.post("one");
+    scene.message("two");
+    assert!(scene.step(Input::Posted(first, PostOutcome::Streaming)).is_empty());
+    let outputs = scene.step(Input::Client(ClientInput::Closed(Some(1000))));
+    assert!(matches!(&outputs[..], [Output::HangUp, Output::Post(last)] if last.message == Message::from("two")));
+}
+
+#[test]
+fn a_cut_counts_what_is_left_undone() {
+    let mut scene = Scene::new(Settings::default());
+    let first = scene.post("one");
+    scene.message("two");
+    let retry_after = Some(Duration::from_secs(20));
+    scene.step(Input::Posted(first, PostOutcome::Refused { status: 503, retry_after }));
+    scene.step(Input::Shutdown);
+    assert!(matches!(scene.step(Input::Cut)[..], [Output::Abandon]));
+    assert_eq!(scene.session.closed(), Some(&Cause::Shutdown));
+    assert_eq!(scene.session.counts().undelivered, 2);
 }
 
 #[test]
@@ -211,6 +256,7 @@ enum Move {
     Post(Ending),
     Wait(u16),
     Shutdown,
+    Cut,
 }
 
 #[derive(Clone, Debug)]
@@ -242,6 +288,7 @@ fn moves() -> impl Strategy<Value = Move> {
         12 => ending.prop_map(Move::Post),
         4 => (0u16..20_000).prop_map(Move::Wait),
         1 => Just(Move::Shutdown),
+        1 => Just(Move::Cut),
     ]
 }
 
@@ -343,6 +390,7 @@ impl World {
             }
             Move::Wait(millis) => scene.wait(Duration::from_millis(millis.into())),
             Move::Shutdown => scene.step(Input::Shutdown),
+            Move::Cut => scene.step(Input::Cut),
             _ => return Ok(()),
         };
         for output in outputs {

@@ -60,8 +60,9 @@ pub fn connection_opened(opening: &Opening) {
     );
 }
 
-/// A connection is over: why, and what it carried.
-pub fn connection_closed(opening: &Opening, cause: &Cause, counts: &Counts, duration: Duration) {
+/// A connection is over: why, and what it carried. `failure` is the newest thing that went wrong upstream; it is said
+/// where upstream has to be looked into.
+pub fn connection_closed(opening: &Opening, cause: &Cause, failure: Option<&str>, counts: &Counts, duration: Duration) {
     let blames = match cause.blames() {
         Party::Client => "client",
         Party::Upstream => "upstream",
@@ -76,6 +77,7 @@ pub fn connection_closed(opening: &Opening, cause: &Cause, counts: &Counts, dura
         blames,
         code = cause.code(),
         detail = %cause,
+        reason = failure.filter(|_| cause.blames() == Party::Upstream),
         duration_ms = millis(duration),
         messages_up = counts.messages_up,
         bytes_up = counts.bytes_up,

@@ -23,6 +23,20 @@ use super::settings::{Endpoint, Protocol};
 /// HTTP/2 flow control per stream: what one client that does not read can make upstream send ahead.
 const STREAM_WINDOW: u32 = 64 * 1024;
 
+/// HTTP/2 flow control of a whole connection: as much as the protocol allows. The streams' own windows bound what can be
+/// buffered; a smaller one would let streams that are not read take the room of others, and half of it is also the budget
+/// of small DATA frames, which all streams share and whose end is the end of the connection.
+const CONNECTION_WINDOW: u32 = i32::MAX.unsigned_abs();
+
+/// A connection on which many clients depend must not be dead for long without anybody noticing.
+const PING_INTERVAL: Duration = Duration::from_secs(20);
+
+/// How long the answer to such a PING may take.
+const PING_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How often a new HTTP/2 connection is asked whether SETTINGS have come.
+const LOOK_FOR_SETTINGS: Duration = Duration::from_millis(1);
+
 /// HTTP/1.1 buffers start small and may grow to this; hyper takes no less than 8 KiB.
 const MAX_BUFFER: usize = 64 * 1024;
 
@@ -196,16 +210,27 @@ impl Connector {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        // Every stream may fill its window without taking room from another: a client that does not read slows nobody.
-        let streams = u32::try_from(self.max_streams).unwrap_or(u32::MAX);
-        let window = STREAM_WINDOW.saturating_mul(streams).min(i32::MAX.unsigned_abs());
         let (sender, mut connection) =
             http2::Builder::new(Executor { tasks: self.tasks.clone(), stop: self.stop.clone() })
                 .timer(TokioTimer::new())
+                .keep_alive_interval(PING_INTERVAL)
+                .keep_alive_timeout(PING_TIMEOUT)
+                .keep_alive_while_idle(true)
+                .initial_max_send_streams(0)
                 .initial_stream_window_size(STREAM_WINDOW)
-                .initial_connection_window_size(window)
+                .initial_connection_window_size(CONNECTION_WINDOW)
                 .handshake(TokioIo::new(stream))
                 .await?;
+        // How many streams the peer allows stands in its SETTINGS, and a stream above that would hold up every request
+        // behind it. Nothing wakes us for SETTINGS, so we look; the time limit of connecting ends this too.
+        while connection.current_max_send_streams() == 0 {
+            let polled = std::future::poll_fn(|cx| Poll::Ready(std::pin::Pin::new(&mut connection).poll(cx))).await;
+            if let Poll::Ready(ended) = polled {
+                ended?;
+                break;
+            }
+            tokio::time::sleep(LOOK_FOR_SETTINGS).await;
+        }
         let allowed = Arc::new(AtomicUsize::new(connection.current_max_send_streams()));
         let (stop, tell) = (self.stop.clone(), allowed.clone());
         self.tasks.spawn(async move {

@@ -118,6 +118,10 @@ impl Drop for StreamCount {
 /// once would otherwise be connected to in a loop.
 const ATTEMPTS: usize = 3;
 
+/// How long a connection that was given back may take to be ready. One whose last request is still being sent, because
+/// upstream answered before it had read all of it, may never be.
+const READY_AGAIN: Duration = Duration::from_millis(50);
+
 const UNKNOWN: usize = 0;
 const HTTP1: usize = 1;
 const HTTP2: usize = 2;
@@ -250,7 +254,8 @@ impl Pool {
     async fn ready_http1(&self) -> Result<Ready, ConnectError> {
         loop {
             let Some(mut idle) = lock(&self.http1).pop() else { break };
-            if idle.until > Instant::now() && idle.sender.ready().await.is_ok() {
+            let ready = tokio::time::timeout(READY_AGAIN, idle.sender.ready());
+            if idle.until > Instant::now() && matches!(ready.await, Ok(Ok(()))) {
                 return Ok(Ready::Http1(idle.sender));
             }
         }

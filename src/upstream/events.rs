@@ -6,12 +6,14 @@ use super::body::Body;
 use super::endpoint::StreamCount;
 use crate::protocol::sse::{Event, Limits, ParseError, Parser};
 use crate::session::StreamEnd;
+use crate::telemetry::chain;
 
 /// An answer that is an event stream.
 #[derive(Debug)]
 pub struct EventStream {
     body: Body,
     parser: Parser,
+    failure: Option<hyper::Error>,
     /// Held for its drop alone; answers to POSTs are not counted.
     _count: Option<StreamCount>,
 }
@@ -20,7 +22,7 @@ impl EventStream {
     /// A stream of which nothing has been read yet.
     #[must_use]
     pub fn new(body: Body, limits: Limits, count: Option<StreamCount>) -> Self {
-        Self { body, parser: Parser::new(limits), _count: count }
+        Self { body, parser: Parser::new(limits), failure: None, _count: count }
     }
 
     /// The next event, or how the stream ended. An event that the end of the body cut off is not an event.
@@ -34,10 +36,19 @@ impl EventStream {
             }
             match ready!(self.body.poll_chunk(cx)) {
                 Some(Ok(chunk)) => self.parser.push(chunk),
-                Some(Err(_)) => return Poll::Ready(Err(StreamEnd::Broken)),
+                Some(Err(error)) => {
+                    self.failure = Some(error);
+                    return Poll::Ready(Err(StreamEnd::Broken));
+                }
                 None => return Poll::Ready(Err(StreamEnd::Complete)),
             }
         }
+    }
+
+    /// How the stream broke off, for the log.
+    #[must_use]
+    pub fn failure(&self) -> Option<String> {
+        self.failure.as_ref().map(|error| chain(error))
     }
 
     /// The last event id that the stream has set.

@@ -3,9 +3,6 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use http::{HeaderMap, Response, StatusCode};
-use tracing::debug;
-
 use super::body::{Body, ReadError};
 use super::endpoint::{OutgoingRequest, Pool, SendError, Use};
 use super::events::EventStream;
@@ -14,6 +11,8 @@ use crate::protocol::headers;
 use crate::protocol::message::Message;
 use crate::protocol::sse::Limits;
 use crate::session::{PostFailure, PostOutcome};
+use crate::telemetry::chain;
+use http::{HeaderMap, Response, StatusCode};
 
 /// A body that nobody wants is read up to this size, in bytes, so that its connection can be used again.
 const DISCARDED: usize = 64 * 1024;
@@ -34,44 +33,70 @@ pub struct Rules {
     pub timeout: Duration,
 }
 
-/// Posts one message. The second value is the answer's event stream, where it is one.
-pub async fn post(pool: Arc<Pool>, request: OutgoingRequest, rules: Rules) -> (PostOutcome, Option<EventStream>) {
+/// How a POST ended, and what is left of its answer.
+#[derive(Debug)]
+pub struct Answered {
+    /// What it means.
+    pub outcome: PostOutcome,
+    /// The answer's event stream, where it is one.
+    pub stream: Option<EventStream>,
+    /// What went wrong, for the log, where there was no answer.
+    pub failure: Option<String>,
+}
+
+impl From<PostOutcome> for Answered {
+    fn from(outcome: PostOutcome) -> Self {
+        Self { outcome, stream: None, failure: None }
+    }
+}
+
+impl Answered {
+    fn failed(failure: PostFailure, why: String) -> Self {
+        Self { failure: Some(why), ..PostOutcome::Failed(failure).into() }
+    }
+}
+
+/// Posts one message.
+pub async fn post(pool: Arc<Pool>, request: OutgoingRequest, rules: Rules) -> Answered {
     let exchange = async {
-        let response = match pool.send(request, Use::Message).await {
-            Ok(response) => response,
+        match pool.send(request, Use::Message).await {
+            Ok(response) => answer(response, rules).await,
             Err(error) => {
-                debug!(error = &error as &dyn std::error::Error, "a POST failed");
                 let failure = match error {
                     SendError::Connect(_) => PostFailure::Connect,
                     SendError::Broken { .. } => PostFailure::Broken,
                 };
-                return (PostOutcome::Failed(failure), None);
+                (Answered::failed(failure, chain(&error)), None)
             }
-        };
-        answer(response, rules).await
+        }
     };
-    match tokio::time::timeout(rules.timeout, exchange).await {
-        Ok(outcome) => outcome,
-        Err(_) => (PostOutcome::Failed(PostFailure::TimedOut), None),
+    let Ok((answered, unwanted)) = tokio::time::timeout(rules.timeout, exchange).await else {
+        let why = format!("{} gave no answer within {:?}", pool.name(), rules.timeout);
+        return Answered::failed(PostFailure::TimedOut, why);
+    };
+    // Outside the time limit: the answer was given with its head.
+    if let Some(body) = unwanted {
+        discard(body).await;
     }
+    answered
 }
 
-async fn answer(response: Response<Body>, rules: Rules) -> (PostOutcome, Option<EventStream>) {
+/// What an answer means; the second value is a body that nobody wants.
+async fn answer(response: Response<Body>, rules: Rules) -> (Answered, Option<Body>) {
     let (head, body) = response.into_parts();
     if !head.status.is_success() {
         let retry_after = headers::retry_after(&head.headers, SystemTime::now());
-        discard(body).await;
-        return (PostOutcome::Refused { status: head.status.as_u16(), retry_after }, None);
+        return (PostOutcome::Refused { status: head.status.as_u16(), retry_after }.into(), Some(body));
     }
     if head.status == StatusCode::OK && headers::is_event_stream(&head.headers) {
         if !headers::is_identity(&head.headers) {
-            return (PostOutcome::ReplyInvalid("an answer is a compressed event stream"), None);
+            return (PostOutcome::ReplyInvalid("an answer is a compressed event stream").into(), None);
         }
-        return (PostOutcome::Streaming, Some(EventStream::new(body, rules.events, None)));
+        let stream = Some(EventStream::new(body, rules.events, None));
+        return (Answered { stream, ..PostOutcome::Streaming.into() }, None);
     }
     if !rules.replies {
-        discard(body).await;
-        return (PostOutcome::Accepted(None), None);
+        return (PostOutcome::Accepted(None).into(), Some(body));
     }
     let outcome = match body.read(rules.max_message_size).await {
         Ok(octets) if octets.is_empty() => PostOutcome::Accepted(None),
@@ -82,11 +107,10 @@ async fn answer(response: Response<Body>, rules: Rules) -> (PostOutcome, Option<
         },
         Err(ReadError::TooLarge(_)) => PostOutcome::ReplyTooLarge,
         Err(ReadError::Broken(error)) => {
-            debug!(error = &error as &dyn std::error::Error, "the answer to a POST broke off");
-            PostOutcome::Failed(PostFailure::Broken)
+            return (Answered::failed(PostFailure::Broken, chain(&error)), None);
         }
     };
-    (outcome, None)
+    (outcome.into(), None)
 }
 
 /// A body as a message: text and JSON as text, anything else, and what names no type and is no UTF-8, as binary.

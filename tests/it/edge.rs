@@ -408,3 +408,18 @@ async fn a_client_that_vanishes_while_upstream_thinks_takes_its_request_along() 
     drop(stream);
     must("upstream to see its request cancelled", held.closed()).await;
 }
+
+#[tokio::test]
+async fn tls_ends_in_order_after_every_refused_upgrade() {
+    let upstream = FakeUpstream::start().await;
+    let gateway = TestGateway::in_front_of(&upstream);
+    for target in ["/nowhere", "/chat"] {
+        let request = client::handshake(&gateway, target, "origin: https://elsewhere.example\r\n");
+        let mut stream = client::tls(gateway.address(), &gateway.tls).await;
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        // Without close_notify this is an error.
+        must("the end", stream.read_to_end(&mut answer)).await.unwrap();
+        assert!(answer.starts_with(b"HTTP/1.1 40"), "{}", String::from_utf8_lossy(&answer));
+    }
+}

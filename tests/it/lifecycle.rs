@@ -9,7 +9,7 @@ use tokio::io::AsyncReadExt as _;
 
 use crate::support::gateway::{certificates, toml};
 use crate::support::process::GatewayProcess;
-use crate::support::upstream::EventSender;
+use crate::support::upstream::{Answer, EventSender};
 use crate::support::{Client, FakeUpstream, Seen, TestGateway, must};
 
 /// A process in front of an upstream, with this `drain_timeout` and further keys for the bridge.
@@ -106,11 +106,28 @@ async fn who_is_still_there_at_drain_timeout_is_cut_and_the_exit_code_is_3() {
     assert!((900..10_000).contains(&took), "{took} ms");
     events.cancelled().await;
     let lines = gateway.process.stderr.json();
+    let closed = lines.iter().find(|line| line["message"] == "connection closed").expect("its last line");
+    assert_eq!(closed["cause"], "shutdown");
     let warned = lines.iter().find(|line| line["level"] == "WARN").unwrap();
     assert_eq!(
         (&warned["message"], &warned["cut"]),
         (&json!("the deadline has passed, cutting the connections that are left"), &json!(1))
     );
+}
+
+#[tokio::test]
+async fn what_is_cut_with_messages_undelivered_says_how_many() {
+    let (mut upstream, mut gateway) = scene("1s", "").await;
+    let (mut client, _events) = open(&mut upstream, &gateway).await;
+    client.text("one").await;
+    client.text("two").await;
+    client.synchronise().await;
+    upstream.next_post().await.answer(Answer::status(503).with("retry-after", "20"));
+    gateway.process.signal(Signal::TERM);
+    assert_eq!(gateway.process.exit().await, 3);
+    let lines = gateway.process.stderr.json();
+    let closed = lines.iter().find(|line| line["message"] == "connection closed").expect("its last line");
+    assert_eq!((&closed["cause"], &closed["undelivered"]), (&json!("shutdown"), &json!(2)));
 }
 
 #[tokio::test]

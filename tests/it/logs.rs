@@ -186,3 +186,17 @@ async fn lines_for_people_are_not_json() {
         assert!(!line.contains('\x1b'), "a pipe is no terminal: {line:?}");
     }
 }
+
+#[tokio::test]
+async fn the_closing_line_says_what_the_connection_upstream_said() {
+    let mut upstream = FakeUpstream::start().await;
+    let toml = toml(&format!("http://{}", upstream.address), "", "");
+    let mut gateway = GatewayProcess::start(&toml).await;
+    let (mut client, events) = tokio::join!(gateway.client(), async { upstream.next_open().await.accept() });
+    events.send("data: half").await;
+    events.cut().await;
+    assert_eq!(client.closed().await.0, 1012);
+    let closed = gateway.closed_line().await;
+    assert_eq!((&closed["cause"], &closed["blames"]), (&"stream-broken".into(), &"upstream".into()));
+    assert!(closed["reason"].as_str().is_some_and(|reason| !reason.is_empty()), "{closed}");
+}

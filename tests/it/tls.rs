@@ -53,7 +53,7 @@ async fn secure_upstream(name: &str, protocols: &[&str]) -> (FakeUpstream, Strin
     let config = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().unwrap();
     let mut config = config.with_no_client_auth().with_single_cert(vec![cert.der().clone()], key).unwrap();
     config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
-    (FakeUpstream::start_with(Some(TlsAcceptor::from(Arc::new(config)))).await, cert.pem())
+    (FakeUpstream::start_with(Some(TlsAcceptor::from(Arc::new(config))), None).await, cert.pem())
 }
 
 /// A gateway in front of an `https` upstream that trusts this certificate.
@@ -219,4 +219,24 @@ async fn streams_that_share_connections_get_more_of_them_and_leave_room_for_post
     events.send("data: again\n\n").await;
     assert_eq!(client.next().await, Seen::text("again"));
     assert_eq!(upstream.connections(), before);
+}
+
+#[tokio::test]
+async fn a_burst_stays_below_the_number_of_streams_that_upstream_allows() {
+    const CLIENTS: usize = 30;
+    let mut upstream = FakeUpstream::start_with(None, Some(10)).await;
+    // A stream above the limit would wait, and take every POST behind it along.
+    let gateway = TestGateway::with(&upstream, "protocol = \"http2\"", "");
+    let connecting = join_all((0..CLIENTS).map(|_| Client::connect(&gateway)));
+    let (mut clients, _streams) = tokio::join!(connecting, async {
+        let mut streams = Vec::new();
+        for _ in 0..CLIENTS {
+            streams.push(upstream.next_open().await.accept());
+        }
+        streams
+    });
+    join_all(clients.iter_mut().map(|client| client.text("all at once"))).await;
+    for _ in 0..CLIENTS {
+        upstream.next_post().await.accept();
+    }
 }

@@ -2,8 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+
 use crate::support::upstream::{Answer, Post};
-use crate::support::{Client, FakeUpstream, Scene, Seen, TestGateway};
+use crate::support::{Client, FakeUpstream, Scene, Seen, TestGateway, gateway};
 
 impl Scene {
     /// Sends a message up and gives its POST.
@@ -380,5 +384,70 @@ async fn a_connection_that_upstream_closed_while_it_was_idle_costs_no_message() 
         let post = scene.post(&number.to_string()).await;
         assert_eq!(post.text(), number.to_string());
         post.answer(Answer::status(204).with("connection", "close"));
+    }
+}
+
+#[tokio::test]
+async fn an_answer_counts_from_its_head_however_slow_its_body_is() {
+    let mut scene = Scene::with("message_timeout = \"200ms\"").await;
+    // Accepted, with a body that never comes to its end.
+    let (answer, _body) = Answer::stream();
+    scene.post("one").await.answer(answer.with("content-type", "application/json"));
+    scene.post("two").await.accept();
+    scene.events.send("data: still here\n\n").await;
+    assert_eq!(scene.client.next().await, Seen::text("still here"));
+}
+
+#[tokio::test]
+async fn an_answer_that_streams_does_not_hold_back_the_last_word() {
+    let mut scene = Scene::with("max_reply_streams = 1").await;
+    let (answer, tokens) = Answer::stream();
+    scene.post("prompt").await.answer(answer);
+    tokens.send("data: token\n\n").await;
+    assert_eq!(scene.client.next().await, Seen::text("token"));
+    scene.client.text("last word").await;
+    scene.client.close(1000, "").await;
+    let last = scene.upstream.next_post().await;
+    assert_eq!(last.text(), "last word");
+    last.accept();
+    tokens.cancelled().await;
+    scene.events.cancelled().await;
+}
+
+#[tokio::test]
+async fn an_answer_before_the_whole_message_was_read_costs_nobody_else_anything() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    let mut connections = JoinSet::new();
+    let backend = async {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            connections.spawn(async move {
+                let mut head = [0; 4096];
+                let read = stream.read(&mut head).await.unwrap();
+                let answer = if head[..read].starts_with(b"GET") {
+                    "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n"
+                } else {
+                    "HTTP/1.1 413 Content Too Large\r\ncontent-length: 0\r\n\r\n"
+                };
+                stream.write_all(answer.as_bytes()).await.unwrap();
+                // Keeps the connection and reads nothing more of it.
+                std::future::pending::<()>().await;
+            });
+        }
+    };
+    let keys = "max_message_size = \"16MiB\"\nopen_timeout = \"10s\"";
+    let gateway = TestGateway::from_toml(&gateway::toml(&endpoint, "", keys));
+    let scene = async {
+        let mut first = Client::connect(&gateway).await;
+        first.binary(vec![0; 16 * 1024 * 1024]).await;
+        assert_eq!(first.closed().await.0, 1009);
+        let asked = Instant::now();
+        let _second = Client::connect(&gateway).await;
+        assert!(asked.elapsed() < Duration::from_secs(5), "it waited for a connection that will never be ready");
+    };
+    tokio::select! {
+        () = scene => {}
+        () = backend => {}
     }
 }

@@ -76,11 +76,11 @@ impl http_body::Body for ChannelBody {
 impl FakeUpstream {
     /// Speaks HTTP/1.1, and HTTP/2 with prior knowledge.
     pub(crate) async fn start() -> Self {
-        Self::start_with(None).await
+        Self::start_with(None, None).await
     }
 
-    /// The same over TLS.
-    pub(crate) async fn start_with(tls: Option<TlsAcceptor>) -> Self {
+    /// The same over TLS, or with a limit on the streams of an HTTP/2 connection.
+    pub(crate) async fn start_with(tls: Option<TlsAcceptor>, max_streams: Option<u32>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (opens_tx, opens) = mpsc::channel(10_000);
@@ -99,7 +99,8 @@ impl FakeUpstream {
                     let service = TowerToHyperService::new(service_fn(move |request| {
                         take(request, opens.clone(), posts.clone())
                     }));
-                    let server = auto::Builder::new(TokioExecutor::new());
+                    let mut server = auto::Builder::new(TokioExecutor::new());
+                    server.http2().max_concurrent_streams(max_streams.or(Some(200)));
                     // A client that goes away is part of many scenes.
                     let _ = match tls {
                         None => server.serve_connection(TokioIo::new(stream), service).await,
