@@ -103,7 +103,7 @@ threads = 1
 drain_timeout = "1s"
 
 [log]
-filter = "warn,tidegate::commands=info"
+filter = "warn"
 
 [[listener]]
 address = "{listen}"

@@ -6,8 +6,9 @@ use futures_util::future::join_all;
 use rustix::process::Signal;
 use serde_json::json;
 use tokio::io::AsyncReadExt as _;
+use tokio::net::TcpStream;
 
-use crate::support::gateway::{certificates, toml};
+use crate::support::gateway::{certificates, toml, trusting};
 use crate::support::process::GatewayProcess;
 use crate::support::upstream::{Answer, EventSender};
 use crate::support::{Client, FakeUpstream, Seen, TestGateway, must};
@@ -258,4 +259,33 @@ async fn a_thousand_events_arrive_as_a_thousand_messages_in_order() {
         }
     };
     tokio::join!(send, take);
+}
+
+#[tokio::test]
+async fn a_quiet_log_changes_nothing_but_the_log() {
+    let mut upstream = FakeUpstream::start().await;
+    // Port 0 is told only in the log, so that this scene needs one of its own.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let toml =
+        toml(&format!("http://{}", upstream.address), "", "").replace("127.0.0.1:0", &format!("127.0.0.1:{port}"));
+    let files = certificates();
+    let mut process = GatewayProcess::run(&files, &format!("[log]\nfilter = \"off\"\n{toml}"), &[]);
+    let address = ([127, 0, 0, 1], port).into();
+    let tls = trusting(&files.path().join("certs/dev.pem"));
+    // Nothing says when it listens.
+    must("the gateway to listen", async {
+        while TcpStream::connect(address).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let (client, events) =
+        tokio::join!(Client::ask_at(address, &tls, "/chat", &[]), async { upstream.next_open().await.accept() });
+    let mut client = client.unwrap();
+    events.send("data: still here\n\n").await;
+    assert_eq!(client.next().await, Seen::text("still here"));
+    process.signal(Signal::TERM);
+    assert_eq!(client.closed().await.0, 1001);
+    assert_eq!(process.exit().await, 0);
+    assert!(process.stderr.all().is_empty());
 }

@@ -66,7 +66,7 @@ impl Backend {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
         let stop = CancellationToken::new();
-        let trace = Trace::new(stop.clone());
+        let trace = Trace::new(stop.child_token());
         let tasks = TaskTracker::new();
         let desk = Desk { hub: Hub::default(), trace: trace.clone(), stop: stop.clone() };
         tasks.spawn(accept(listener, desk, tasks.clone()));

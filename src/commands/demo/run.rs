@@ -57,9 +57,12 @@ async fn serve(port: Option<u16>) -> Result<(), Failure> {
         println!("stop with Ctrl-C");
     }
     signal.await;
-    // The page's trace is an answer that never ends by itself; it ends with the backend.
     let Parts { backend, .. } = parts;
-    let ((), drained) = tokio::join!(backend.stop(), gateway.stop());
+    // The page's trace is an answer that never ends by itself. The backend goes last: its streams' end would be what the
+    // clients are told, instead of the shutdown.
+    backend.trace().end();
+    let drained = gateway.stop().await;
+    backend.stop().await;
     if drained.cut > 0 {
         eprintln!("{} connection(s) did not end in time and were cut", drained.cut);
     }

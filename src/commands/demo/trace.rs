@@ -78,6 +78,11 @@ impl Trace {
         Watcher { rows: self.rows.subscribe(), stop: self.stop.clone() }
     }
 
+    /// Ends it for all who watch, now and later.
+    pub fn end(&self) {
+        self.stop.cancel();
+    }
+
     pub(super) fn tell(&self, row: &Row<'_>) {
         if self.rows.receiver_count() > 0 {
             // The last watcher may be gone by now, and then nobody misses the row.
