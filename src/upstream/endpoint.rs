@@ -254,8 +254,13 @@ impl Pool {
     async fn ready_http1(&self) -> Result<Ready, ConnectError> {
         loop {
             let Some(mut idle) = lock(&self.http1).pop() else { break };
-            let ready = tokio::time::timeout(READY_AGAIN, idle.sender.ready());
-            if idle.until > Instant::now() && matches!(ready.await, Ok(Ok(()))) {
+            if idle.until <= Instant::now() {
+                continue;
+            }
+            // Most often it is ready, and then no timer is needed.
+            let ready = idle.sender.is_ready()
+                || matches!(tokio::time::timeout(READY_AGAIN, idle.sender.ready()).await, Ok(Ok(())));
+            if ready {
                 return Ok(Ready::Http1(idle.sender));
             }
         }
