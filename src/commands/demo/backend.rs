@@ -177,7 +177,7 @@ impl Desk {
         };
         row(StreamState::Opened, StatusCode::OK, &who);
         let open = OpenStream { seat, path: path.to_owned(), trace: self.trace.clone() };
-        event_stream("no-store", blocks(open, self.stop.clone()))
+        event_stream(blocks(open, self.stop.clone()))
     }
 
     /// Takes one message of a connection and tells it to everybody.

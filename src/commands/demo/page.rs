@@ -73,7 +73,7 @@ fn watch(trace: &Trace, slots: &Arc<Semaphore>) -> Response<Body> {
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("5"));
         return response;
     };
-    event_stream("no-cache, no-transform", blocks(trace.subscribe(), slot))
+    event_stream(blocks(trace.subscribe(), slot))
 }
 
 fn blocks(watcher: Watcher, slot: OwnedSemaphorePermit) -> impl Stream<Item = Bytes> + Send {
