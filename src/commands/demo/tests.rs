@@ -42,7 +42,7 @@ impl Scene {
         let response = self.send(Method::GET, &format!("/events?{query}"), &headers, Bytes::new()).await;
         assert_eq!(response.status(), 200);
         assert_eq!(response.headers()["content-type"], "text/event-stream");
-        assert_eq!(response.headers()["cache-control"], "no-store");
+        assert_eq!(response.headers()["cache-control"], "no-cache, no-transform");
         let mut events = Events { body: response.into_body(), text: String::new() };
         assert_eq!(events.next().await.unwrap(), ": welcome");
         events
