@@ -5,9 +5,11 @@
 
 mod driver;
 pub mod open;
+mod reopen;
 mod request;
 mod settings;
 pub mod socket;
+mod upstream_side;
 
 use std::collections::HashMap;
 use std::sync::Arc;

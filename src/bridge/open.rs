@@ -8,6 +8,7 @@ use http::{Response, StatusCode};
 use uuid::Uuid;
 
 use super::driver::Driver;
+use super::upstream_side::UpstreamSide;
 pub use super::request::Asked;
 use super::request::Requests;
 use super::settings::Settings;
@@ -24,9 +25,8 @@ use crate::upstream::{Body, Pool, SendError, Use};
 /// A connection that upstream has accepted and whose client is about to be.
 #[derive(Debug)]
 pub struct Opened {
-    id: Uuid,
     subprotocol: Option<HeaderValue>,
-    settings: Arc<Settings>,
+    bridge: Bridge,
     requests: Requests,
     pool: Arc<Pool>,
     events: EventStream,
@@ -42,7 +42,10 @@ pub async fn open(bridge: &Bridge, asked: Asked<'_>, id: Uuid, route: &Arc<str>)
     let began = Instant::now();
     let settings = &bridge.settings;
     let (requests, last_event_id) = Requests::new(&asked, settings, id)?;
-    let request = requests.events(last_event_id, asked.offered);
+    // A position that is no text can be passed on, but not be resumed from later.
+    let position = last_event_id.as_ref().and_then(|id| std::str::from_utf8(id.as_bytes()).ok()).unwrap_or_default();
+    let position = position.to_owned();
+    let request = requests.events(last_event_id);
 
     let attempt = first_that_answers(bridge, &request);
     let (pool, response) = tokio::time::timeout(settings.open_timeout, attempt).await.unwrap_or_else(|_| {
@@ -53,7 +56,7 @@ pub async fn open(bridge: &Bridge, asked: Asked<'_>, id: Uuid, route: &Arc<str>)
     // Outside the time limit, with one of its own: the answer was given with its head.
     let (subprotocol, body) = accept(response, &asked, settings).await?;
 
-    let events = EventStream::new(body, event_limits(settings), Some(pool.count_stream()));
+    let events = EventStream::new(body, event_limits(settings), position, Some(pool.count_stream()));
     let opening = Opening {
         connection: id,
         route: route.clone(),
@@ -63,7 +66,8 @@ pub async fn open(bridge: &Bridge, asked: Asked<'_>, id: Uuid, route: &Arc<str>)
         subprotocol: subprotocol.clone(),
         took: began.elapsed(),
     };
-    Ok(Opened { id, subprotocol, settings: settings.clone(), requests, pool, events, opening })
+    let bridge = bridge.clone();
+    Ok(Opened { subprotocol, bridge, requests, pool, events, opening })
 }
 
 impl Opened {
@@ -75,7 +79,7 @@ impl Opened {
 
     /// The client was gone before it could be let in.
     pub fn abandoned(self, error: &(dyn std::error::Error + 'static)) {
-        tracing::debug!(connection = %self.id, error, "the client was gone before it could be let in");
+        tracing::debug!(connection = %self.requests.id(), error, "the client was gone before it could be let in");
     }
 
     /// Drives the connection to its end. `stop` can ask for that end.
@@ -84,10 +88,11 @@ impl Opened {
     pub fn run<S: ClientSocket>(self, socket: S, stop: Stop) -> impl Future<Output = ()> {
         let now = Instant::now();
         telemetry::connection_opened(&self.opening);
-        // The last byte of a version 7 UUID is random.
-        let spread = self.id.as_bytes().last().copied().unwrap_or_default();
-        let session = Session::new(self.settings.session.clone(), spread, now);
-        let mut driver = Driver::new(session, socket, self.events, self.requests, self.pool, self.settings);
+        // The low half of a version 7 UUID is random but for two bits.
+        let (_, seed) = self.requests.id().as_u64_pair();
+        let session = Session::new(self.bridge.settings.session.clone(), seed, now);
+        let upstream = UpstreamSide::new(self.bridge, self.requests, self.pool, self.events, self.subprotocol);
+        let mut driver = Driver::new(session, socket, upstream);
         let opening = self.opening;
         async move {
             let (cause, counts) = driver.run(stop).await;
@@ -106,7 +111,7 @@ pub(super) fn event_limits(settings: &Settings) -> Limits {
 }
 
 /// Tries the endpoints in turn until one can be connected to.
-async fn first_that_answers(
+pub(super) async fn first_that_answers(
     bridge: &Bridge,
     request: &crate::upstream::OutgoingRequest,
 ) -> Result<(Arc<Pool>, Response<Body>), Problem> {

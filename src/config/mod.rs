@@ -17,6 +17,7 @@ mod reader;
 mod report;
 mod route;
 mod server;
+mod session;
 mod syntax;
 #[cfg(test)]
 mod tests;

@@ -75,7 +75,7 @@ impl ClientSocket for WebSocket {
                     ClientInput::Violation(Violation::Protocol("a close frame has a code that must not be sent"))
                 }
                 Some(Ok(tungstenite::Message::Close(frame))) => {
-                    ClientInput::Closed(frame.map(|frame| u16::from(frame.code)))
+                    ClientInput::Closed(frame.map(|frame| CloseFrame { code: u16::from(frame.code), reason: frame.reason }))
                 }
                 Some(Ok(tungstenite::Message::Frame(_))) => continue,
                 Some(Err(error)) => failure(&error),

@@ -86,6 +86,13 @@ pub fn connection_closed(opening: &Opening, cause: &Cause, failure: Option<&str>
         undelivered = counts.undelivered,
         refused = counts.refused,
         ignored = counts.ignored,
+        auto_replies = counts.auto_replies,
+        retries = counts.retries,
+        reopens = counts.reopens,
+        duplicates = counts.duplicates,
+        gaps = counts.gaps,
+        dropped = counts.dropped,
+        unsent = counts.unsent,
         "connection closed"
     );
 }

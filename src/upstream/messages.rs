@@ -10,7 +10,7 @@ use crate::protocol::Text;
 use crate::protocol::headers;
 use crate::protocol::message::Message;
 use crate::protocol::sse::Limits;
-use crate::session::{PostFailure, PostOutcome};
+use crate::session::{Doubt, PostOutcome};
 use crate::telemetry::chain;
 use http::{HeaderMap, Response, StatusCode};
 
@@ -51,8 +51,8 @@ impl From<PostOutcome> for Answered {
 }
 
 impl Answered {
-    fn failed(failure: PostFailure, why: String) -> Self {
-        Self { failure: Some(why), ..PostOutcome::Failed(failure).into() }
+    fn failed(outcome: PostOutcome, why: String) -> Self {
+        Self { failure: Some(why), ..outcome.into() }
     }
 }
 
@@ -63,8 +63,8 @@ pub async fn post(pool: Arc<Pool>, request: OutgoingRequest, rules: Rules) -> An
             Ok(response) => answer(response, rules).await,
             Err(error) => {
                 let failure = match error {
-                    SendError::Connect(_) => PostFailure::Connect,
-                    SendError::Broken { .. } => PostFailure::Broken,
+                    SendError::Connect(_) => PostOutcome::NotSent,
+                    SendError::Broken { .. } => PostOutcome::InDoubt(Doubt::Broken),
                 };
                 (Answered::failed(failure, chain(&error)), None)
             }
@@ -72,7 +72,7 @@ pub async fn post(pool: Arc<Pool>, request: OutgoingRequest, rules: Rules) -> An
     };
     let Ok((answered, unwanted)) = tokio::time::timeout(rules.timeout, exchange).await else {
         let why = format!("{} gave no answer within {:?}", pool.name(), rules.timeout);
-        return Answered::failed(PostFailure::TimedOut, why);
+        return Answered::failed(PostOutcome::InDoubt(Doubt::TimedOut), why);
     };
     // Outside the time limit: the answer was given with its head.
     if let Some(body) = unwanted {
@@ -92,7 +92,7 @@ async fn answer(response: Response<Body>, rules: Rules) -> (Answered, Option<Bod
         if !headers::is_identity(&head.headers) {
             return (PostOutcome::ReplyInvalid("an answer is a compressed event stream").into(), None);
         }
-        let stream = Some(EventStream::new(body, rules.events, None));
+        let stream = Some(EventStream::new(body, rules.events, String::new(), None));
         return (Answered { stream, ..PostOutcome::Streaming.into() }, None);
     }
     if !rules.replies {
@@ -107,7 +107,7 @@ async fn answer(response: Response<Body>, rules: Rules) -> (Answered, Option<Bod
         },
         Err(ReadError::TooLarge(_)) => PostOutcome::ReplyTooLarge,
         Err(ReadError::Broken(error)) => {
-            return (Answered::failed(PostFailure::Broken, chain(&error)), None);
+            return (Answered::failed(PostOutcome::InDoubt(Doubt::Broken), chain(&error)), None);
         }
     };
     (outcome.into(), None)
