@@ -18,8 +18,8 @@ use super::Stop;
 use super::socket::{ClientSocket, Gone};
 use super::upstream_side::{FromUpstream, UpstreamSide};
 use crate::protocol::sse::Event;
-use crate::upstream::events::EventStream;
 use crate::session::{Cause, ClientInput, Counts, EventOf, Input, Output, Session, Source, StreamEnd};
+use crate::upstream::events::EventStream;
 
 /// How much happens in one go before what is buffered is written and other tasks get their turn: enough small messages
 /// to fill the buffer of a socket more than once, and less than a tenth of a millisecond.
@@ -98,9 +98,7 @@ impl<S: ClientSocket> Driver<S> {
                 // Nothing more to read: now write, once for all of it.
                 Poll::Pending => match self.client.poll_flush(cx) {
                     Err(Gone) => Happened::Other(Input::Client(ClientInput::Gone)),
-                    Ok(()) if alarm.poll(cx, self.session.next_deadline()).is_ready() => {
-                        Happened::Other(Input::Tick)
-                    }
+                    Ok(()) if alarm.poll(cx, self.session.next_deadline()).is_ready() => Happened::Other(Input::Tick),
                     Ok(()) => return Poll::Pending,
                 },
             };

@@ -8,11 +8,11 @@ use http::{Response, StatusCode};
 use uuid::Uuid;
 
 use super::driver::Driver;
-use super::upstream_side::UpstreamSide;
 pub use super::request::Asked;
 use super::request::Requests;
 use super::settings::Settings;
 use super::socket::ClientSocket;
+use super::upstream_side::UpstreamSide;
 use super::{Bridge, Stop};
 use crate::protocol::headers;
 use crate::protocol::problem::Problem;

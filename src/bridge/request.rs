@@ -12,9 +12,9 @@ use uuid::Uuid;
 use super::settings::{ForwardCookies, Settings};
 use crate::protocol::headers::{self, Kept};
 use crate::protocol::message::Message;
-use crate::session::{Batch, Delivery, Payload};
 use crate::protocol::problem::Problem;
 use crate::protocol::query::Query;
+use crate::session::{Batch, Delivery, Payload};
 use crate::upstream::OutgoingRequest;
 
 const TEXT_EVENT_STREAM: HeaderValue = headers::EVENT_STREAM;

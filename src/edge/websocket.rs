@@ -74,9 +74,9 @@ impl ClientSocket for WebSocket {
                 Some(Ok(tungstenite::Message::Close(Some(frame)))) if is_rewritten(&frame) => {
                     ClientInput::Violation(Violation::Protocol("a close frame has a code that must not be sent"))
                 }
-                Some(Ok(tungstenite::Message::Close(frame))) => {
-                    ClientInput::Closed(frame.map(|frame| CloseFrame { code: u16::from(frame.code), reason: frame.reason }))
-                }
+                Some(Ok(tungstenite::Message::Close(frame))) => ClientInput::Closed(
+                    frame.map(|frame| CloseFrame { code: u16::from(frame.code), reason: frame.reason }),
+                ),
                 Some(Ok(tungstenite::Message::Frame(_))) => continue,
                 Some(Err(error)) => failure(&error),
                 None => ClientInput::Gone,

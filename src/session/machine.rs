@@ -365,6 +365,7 @@ impl Session {
             StreamEnd::EventTooLarge | StreamEnd::FieldTooLarge => return self.end(self.too_large(end), now, out),
         };
         if !left.resumable && self.settings.reconnect.on_gap == OnGap::Close {
+            self.counts.gaps += 1;
             return self.end(cause, now, out);
         }
         self.stream.lost(left.resumable, left.retry, now, &self.settings);
@@ -403,9 +404,7 @@ impl Session {
                 }
             }
             Reopened::Stopped => self.end(Cause::UpstreamStopped, now, out),
-            Reopened::PositionLost if self.settings.reconnect.on_gap == OnGap::Close => {
-                self.end(Cause::PositionLost, now, out);
-            }
+            Reopened::PositionLost if self.settings.reconnect.on_gap == OnGap::Close => self.gap(now, out),
             Reopened::PositionLost => self.stream.position_lost(now, &self.settings),
             Reopened::Invalid(why) => self.end(Cause::UpstreamInvalid(why), now, out),
             Reopened::Failed => self.stream.failed(Duration::ZERO, now, &self.settings),

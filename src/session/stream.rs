@@ -22,9 +22,14 @@ pub(super) struct MainStream {
 
 #[derive(Clone, Copy, Debug)]
 enum State {
-    Open { since: Instant, heard: Instant },
+    Open {
+        since: Instant,
+        heard: Instant,
+    },
     /// It is to be asked for then.
-    Waiting { until: Instant },
+    Waiting {
+        until: Instant,
+    },
     /// It has been asked for.
     Opening,
     /// It is not wanted any more.
@@ -38,7 +43,9 @@ pub(super) enum Due {
     /// The stream has been silent for too long.
     Stalled,
     /// It must be asked for; whether from where it ended, or from wherever upstream begins.
-    Reopen { resume: bool },
+    Reopen {
+        resume: bool,
+    },
     /// It has been away for too long.
     GiveUp,
 }

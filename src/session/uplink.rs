@@ -3,10 +3,10 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use super::PLACE;
 use super::batch;
 use super::settings::{Batch, Settings};
 use super::signals::{Delivery, Payload};
-use super::PLACE;
 use crate::protocol::message::Message;
 
 /// The way up. What it holds is either queued, waiting to be repeated, or under way.

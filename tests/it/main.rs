@@ -4,6 +4,7 @@
 
 mod support;
 
+mod backpressure;
 mod check;
 mod clients;
 mod demo_page;
@@ -14,6 +15,7 @@ mod layering;
 mod lifecycle;
 mod logs;
 mod open;
+mod reopen;
 mod stop;
 mod strictness;
 mod tls;
