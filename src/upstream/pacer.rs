@@ -81,8 +81,8 @@ mod tests {
     proptest! {
         #[test]
         fn no_second_has_more_starts_than_the_rate(
-            rate in prop_oneof![1_u32..20, 90_u32..2_000],
-            waits in prop::collection::vec(prop_oneof![Just(0_u64), 0_u64..5_000, 0_u64..2_000_000], 1..3_000),
+            rate in prop_oneof![1_u32..20, 90_u32..400],
+            waits in prop::collection::vec(prop_oneof![Just(0_u64), 0_u64..5_000, 0_u64..2_000_000], 1..1_000),
         ) {
             let mut now = Instant::now();
             let mut pacer = pacer(rate);

@@ -81,7 +81,11 @@ impl FakeUpstream {
 
     /// The same over TLS, or with a limit on the streams of an HTTP/2 connection.
     pub(crate) async fn start_with(tls: Option<TlsAcceptor>, max_streams: Option<u32>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::serve(TcpListener::bind("127.0.0.1:0").await.unwrap(), tls, max_streams)
+    }
+
+    /// The same where the scene has chosen the address.
+    pub(crate) fn serve(listener: TcpListener, tls: Option<TlsAcceptor>, max_streams: Option<u32>) -> Self {
         let address = listener.local_addr().unwrap();
         let (opens_tx, opens) = mpsc::channel(10_000);
         let (posts_tx, posts) = mpsc::channel(10_000);
