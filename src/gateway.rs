@@ -18,9 +18,6 @@ use crate::upstream::Upstream;
 /// How long connections that are cut may take to say so in the log.
 const LAST_LINE: Duration = Duration::from_secs(1);
 
-/// How often idle upstream connections are looked through.
-const SWEEP: Duration = Duration::from_secs(5);
-
 /// Why the gateway cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -95,7 +92,7 @@ impl Gateway {
             connections: gateway.connections.clone(),
             stop: gateway.stop.clone(),
         });
-        gateway.upstream.spawn(sweep(upstreams, gateway.disconnect.clone()));
+        upstreams.iter().for_each(Upstream::maintain);
         let addresses = listeners.iter().map(Listener::address).collect();
         for listener in listeners {
             info!(address = %listener.address(), "listening");
@@ -134,16 +131,5 @@ impl Gateway {
         self.upstream.wait().await;
         info!(cut, "stopped");
         Drained { cut }
-    }
-}
-
-/// Closes idle upstream connections in time.
-async fn sweep(upstreams: Vec<Arc<Upstream>>, stop: CancellationToken) {
-    let mut every = tokio::time::interval(SWEEP);
-    loop {
-        tokio::select! {
-            _ = every.tick() => upstreams.iter().for_each(|upstream| upstream.close_idle()),
-            () = stop.cancelled() => return,
-        }
     }
 }

@@ -190,7 +190,7 @@ impl<S: ClientSocket> Driver<S> {
             self.step(Happened::Other(Input::Client(ClientInput::Gone)));
         }
         if stalled {
-            let left = self.upstream.end_main();
+            let left = self.upstream.end_main(StreamEnd::Stalled);
             self.step(Happened::Other(Input::StreamEnded(StreamEnd::Stalled, left)));
         }
     }

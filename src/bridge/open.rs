@@ -20,7 +20,7 @@ use crate::protocol::sse::Limits;
 use crate::session::Session;
 use crate::telemetry::{self, Opening};
 use crate::upstream::events::EventStream;
-use crate::upstream::{Body, Pool, SendError, Use};
+use crate::upstream::{Body, OpenAnswer, OpenError, Pool};
 
 /// A connection that upstream has accepted and whose client is about to be.
 #[derive(Debug)]
@@ -47,16 +47,13 @@ pub async fn open(bridge: &Bridge, asked: Asked<'_>, id: Uuid, route: &Arc<str>)
     let position = position.to_owned();
     let request = requests.events(last_event_id);
 
-    let attempt = first_that_answers(bridge, &request);
-    let (pool, response) = tokio::time::timeout(settings.open_timeout, attempt).await.unwrap_or_else(|_| {
-        let log = format!("upstream {} gave no answer within {:?}", bridge.upstream.name(), settings.open_timeout);
-        Err(Problem::new(StatusCode::GATEWAY_TIMEOUT, "upstream-timeout", "upstream gave no answer in time")
-            .with_log(log))
-    })?;
+    let deadline = began + settings.open_timeout;
+    let OpenAnswer { pool, response, count } =
+        bridge.upstream.open(&id, &request, deadline, None).await.map_err(|error| no_answer(&error))?;
     // Outside the time limit, with one of its own: the answer was given with its head.
     let (subprotocol, body) = accept(response, &asked, settings).await?;
 
-    let events = EventStream::new(body, event_limits(settings), position, Some(pool.count_stream()));
+    let events = EventStream::new(body, event_limits(settings), position, Some(count));
     let opening = Opening {
         connection: id,
         route: route.clone(),
@@ -110,24 +107,28 @@ pub(super) fn event_limits(settings: &Settings) -> Limits {
     }
 }
 
-/// Tries the endpoints in turn until one can be connected to.
-pub(super) async fn first_that_answers(
-    bridge: &Bridge,
-    request: &crate::upstream::OutgoingRequest,
-) -> Result<(Arc<Pool>, Response<Body>), Problem> {
-    let mut failures = Vec::new();
-    for pool in bridge.upstream.by_load() {
-        match pool.send(request.clone(), Use::Events).await {
-            Ok(response) => return Ok((pool, response)),
-            Err(error @ SendError::Connect(_)) => failures.push(telemetry::chain(&error)),
-            Err(error @ SendError::Broken { .. }) => {
-                failures.push(telemetry::chain(&error));
-                break;
-            }
+/// What a client is told when no endpoint answered.
+fn no_answer(error: &OpenError) -> Problem {
+    let log = error.to_string();
+    match error {
+        OpenError::TimedOut { .. } => {
+            Problem::new(StatusCode::GATEWAY_TIMEOUT, "upstream-timeout", "upstream gave no answer in time")
+        }
+        OpenError::Unavailable { wait, .. } => {
+            // In whole seconds, and never "at once".
+            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+            Problem::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "upstream-unavailable",
+                "upstream cannot be reached at the moment",
+            )
+            .with_header(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)))
+        }
+        OpenError::Unreachable { .. } => {
+            Problem::new(StatusCode::BAD_GATEWAY, "upstream-unreachable", "upstream cannot be reached")
         }
     }
-    Err(Problem::new(StatusCode::BAD_GATEWAY, "upstream-unreachable", "upstream cannot be reached")
-        .with_log(failures.join("; ")))
+    .with_log(log)
 }
 
 /// Takes an answer that is an event stream, and turns any other into a refusal.

@@ -1,48 +1,52 @@
 //! The event stream again: one attempt, and what its answer means.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
+use http::StatusCode;
 use http::header::{self, HeaderValue};
-use http::{Response, StatusCode};
 use tracing::debug;
 use uuid::Uuid;
 
 use super::Bridge;
-use super::open::first_that_answers;
 use crate::protocol::headers;
 use crate::session::Reopened;
-use crate::upstream::{Body, OutgoingRequest, Pool};
+use crate::upstream::{Body, OpenAnswer, OutgoingRequest, Pool, StreamCount};
 
 /// What came of one attempt.
 pub(super) struct Attempt {
     /// What it means.
     pub outcome: Reopened,
     /// The stream, where it is [`Reopened::Open`].
-    pub opened: Option<(Arc<Pool>, Body)>,
+    pub opened: Option<(Arc<Pool>, Body, StreamCount)>,
     /// What went wrong, for the log.
     pub failure: Option<String>,
 }
 
-/// Asks for the event stream of connection `id` again. `subprotocol` is what upstream chose for it.
+/// Asks for the event stream of connection `id` again, when the upstream's budget allows. `subprotocol` is what upstream
+/// chose for it, `avoid` the endpoint that is asked last.
 pub(super) async fn reopen(
     bridge: Bridge,
     request: OutgoingRequest,
     id: Uuid,
     subprotocol: Option<HeaderValue>,
+    avoid: Option<Arc<Pool>>,
 ) -> Attempt {
-    let limit = bridge.settings.open_timeout;
-    let answered = tokio::time::timeout(limit, first_that_answers(&bridge, &request)).await;
+    // Held until the answer is there.
+    let turn = bridge.upstream.reopens().turn().await;
+    let deadline = Instant::now() + bridge.settings.open_timeout;
+    let answered = bridge.upstream.open(&id, &request, deadline, avoid.as_ref()).await;
+    drop(turn);
     let attempt = match answered {
-        Ok(Ok((pool, response))) => read(pool, response, subprotocol.as_ref()),
-        Ok(Err(problem)) => failed(problem.log.unwrap_or_default()),
-        Err(_) => failed(format!("upstream {} gave no answer within {limit:?}", bridge.upstream.name())),
+        Ok(answer) => read(answer, subprotocol.as_ref()),
+        Err(error) => failed(error.to_string()),
     };
     debug!(connection = %id, outcome = ?attempt.outcome, failure = attempt.failure.as_deref(), "asked for the event stream again");
     attempt
 }
 
-fn read(pool: Arc<Pool>, response: Response<Body>, subprotocol: Option<&HeaderValue>) -> Attempt {
+fn read(answer: OpenAnswer, subprotocol: Option<&HeaderValue>) -> Attempt {
+    let OpenAnswer { pool, response, count } = answer;
     let (head, body) = response.into_parts();
     let status = head.status;
     let answered = |outcome| Attempt {
@@ -71,7 +75,7 @@ fn read(pool: Arc<Pool>, response: Response<Body>, subprotocol: Option<&HeaderVa
             failure: None,
         };
     }
-    Attempt { outcome: Reopened::Open, opened: Some((pool, body)), failure: None }
+    Attempt { outcome: Reopened::Open, opened: Some((pool, body, count)), failure: None }
 }
 
 fn failed(failure: String) -> Attempt {

@@ -41,6 +41,8 @@ pub(super) struct UpstreamSide {
     subprotocol: Option<HeaderValue>,
     /// The endpoint of the main stream, or of the last one.
     pool: Arc<Pool>,
+    /// It fell silent there: another endpoint is asked first.
+    stalled: bool,
     bridge: Bridge,
 }
 
@@ -72,6 +74,7 @@ impl UpstreamSide {
             requests,
             subprotocol,
             pool,
+            stalled: false,
             bridge,
         }
     }
@@ -105,13 +108,23 @@ impl UpstreamSide {
             timeout: settings.message_timeout,
         };
         let request = self.requests.post(&delivery, &settings.text_type);
+        if delivery.attempt == 0 {
+            let pool = self.pool.clone();
+            return self.posts.push(Box::pin(async move {
+                let answered = post(pool, request, rules).await;
+                (delivery, answered)
+            }));
+        }
         let upstream = self.bridge.upstream.clone();
         // Without a stream any endpoint is as good as the one that had it, and better if that one does not answer.
-        let elsewhere = self.main.is_none() && delivery.attempt > 0;
-        let pool = elsewhere.then(|| upstream.by_load().into_iter().next()).flatten();
-        let pool = pool.unwrap_or_else(|| self.pool.clone());
+        let elsewhere = self.main.is_none().then(|| upstream.candidates(&self.requests.id()).into_iter().next());
+        let pool = elsewhere.flatten().unwrap_or_else(|| self.pool.clone());
         self.posts.push(Box::pin(async move {
-            let answered = post(pool, request, rules).await;
+            let turn = tokio::time::timeout_at(delivery.give_up().into(), upstream.retries().turn()).await;
+            let answered = match turn {
+                Ok(_turn) => post(pool, request, rules).await,
+                Err(_) => Answered::not_sent(format!("too many POSTs to {} are to be repeated", upstream.name())),
+            };
             (delivery, answered)
         }));
     }
@@ -137,8 +150,12 @@ impl UpstreamSide {
     }
 
     /// Ends the main stream and keeps what the next one needs of it.
-    pub(super) fn end_main(&mut self) -> Left {
+    pub(super) fn end_main(&mut self, end: StreamEnd) -> Left {
         let Some(stream) = self.main.take() else { return Left::default() };
+        self.stalled = end == StreamEnd::Stalled;
+        if matches!(end, StreamEnd::Broken | StreamEnd::Stalled) {
+            self.pool.stream_failed();
+        }
         let retry = stream.retry();
         self.position = stream.into_position();
         // An id may hold what no header can.
@@ -154,7 +171,8 @@ impl UpstreamSide {
         let position = HeaderValue::from_bytes(self.position.as_bytes()).ok().filter(|_| resume);
         let request = self.requests.events(position);
         let id = self.requests.id();
-        self.reopening = Some(Box::pin(reopen(self.bridge.clone(), request, id, self.subprotocol.clone())));
+        let avoid = self.stalled.then(|| self.pool.clone());
+        self.reopening = Some(Box::pin(reopen(self.bridge.clone(), request, id, self.subprotocol.clone(), avoid)));
     }
 
     pub(super) fn poll_posts(&mut self, cx: &mut Context<'_>) -> Poll<(Delivery, PostOutcome)> {
@@ -175,10 +193,10 @@ impl UpstreamSide {
         let Poll::Ready(attempt) = reopening.as_mut().poll(cx) else { return Poll::Pending };
         self.reopening = None;
         self.failed(attempt.failure);
-        if let Some((pool, body)) = attempt.opened {
+        if let Some((pool, body, count)) = attempt.opened {
             let limits = event_limits(&self.bridge.settings);
             let position = std::mem::take(&mut self.position);
-            self.main = Some(EventStream::new(body, limits, position, Some(pool.count_stream())));
+            self.main = Some(EventStream::new(body, limits, position, Some(count)));
             self.pool = pool;
         }
         Poll::Ready(attempt.outcome)
@@ -209,7 +227,7 @@ impl UpstreamSide {
                     );
                     self.failed(failure);
                     match source {
-                        Source::Main => FromUpstream::StreamEnded(end, self.end_main()),
+                        Source::Main => FromUpstream::StreamEnded(end, self.end_main(end)),
                         Source::Reply => {
                             drop(self.replies.swap_remove(at));
                             FromUpstream::ReplyEnded(end)

@@ -2,10 +2,11 @@
 //!
 //! `problem` is what is wrong and how it is told; `syntax` makes a table of the text; `reader`, `field` and `report` walk
 //! over it and gather everything that is wrong; `units`, `names` and `pem` read single values; `file` puts the sections
-//! together. Every other file reads the section that it is named after, into the checked settings that the parts of the
+//! together. Every other file reads the section or key that it is named after, into the checked settings that the parts of the
 //! program take.
 
 mod bridge;
+mod endpoints;
 mod field;
 mod file;
 mod listener;

@@ -10,6 +10,7 @@ mod clients;
 mod demo_page;
 mod down;
 mod edge;
+mod endpoints;
 mod keepalive;
 mod layering;
 mod lifecycle;

@@ -98,7 +98,8 @@ impl FakeUpstream {
         self.address
     }
 
-    fn serve(listener: TcpListener, tls: Option<TlsAcceptor>, max_streams: Option<u32>) -> Self {
+    /// The same where the scene has chosen the address.
+    pub(crate) fn serve(listener: TcpListener, tls: Option<TlsAcceptor>, max_streams: Option<u32>) -> Self {
         let address = listener.local_addr().unwrap();
         let (opens_tx, opens) = mpsc::channel(10_000);
         let (posts_tx, posts) = mpsc::channel(10_000);
