@@ -201,8 +201,9 @@ async fn with_every_endpoint_failing_a_new_client_is_told_at_once_when_to_come_b
 async fn messages_that_fail_stop_messages_and_not_streams() {
     let mut upstream = FakeUpstream::start().await;
     let keys = "breaker = { failures = 2, open_for = \"1h\", max_open_for = \"1h\" }";
-    let gateway = TestGateway::with(&upstream, keys, "");
+    let gateway = TestGateway::with(&upstream, keys, "message_timeout = \"500ms\"\ndelivery_timeout = \"500ms\"");
     let mut streams = Vec::new();
+    // The last message is not even sent, and waits in vain for its turn.
     for sent in [true, true, false] {
         let (client, events) = tokio::join!(connect(&gateway), async { upstream.next_open().await.accept() });
         let mut client = client.unwrap();
