@@ -6,6 +6,7 @@ mod support;
 
 mod check;
 mod clients;
+mod corpus;
 mod demo_page;
 mod down;
 mod edge;
