@@ -1,4 +1,4 @@
-//! An event stream: the same events however it is cut, and nothing held above the limits.
+//! An event stream: the standard's events however it is cut, and nothing held above the limits.
 
 use std::time::Duration;
 
@@ -6,6 +6,10 @@ use bytes::Bytes;
 use tidegate::protocol::sse::{Limits, ParseError, Parser, encode};
 
 use super::script::cut;
+
+/// The standard's steps one by one, as the parser's own tests have them.
+#[path = "../../../src/protocol/sse/tests/reference.rs"]
+mod reference;
 
 const ROOMY: Limits = Limits { event: 1 << 24, field: 1 << 16 };
 const TIGHT: Limits = Limits { event: 24, field: 8 };
@@ -32,6 +36,9 @@ pub fn check(input: &[u8]) {
     let Some((&choice, stream)) = input.split_first() else { return };
     let limits = if choice % 2 == 0 { ROOMY } else { TIGHT };
     let whole = read(limits, &[stream]);
+    if limits == ROOMY {
+        assert_eq!(whole, reference::read(stream), "read otherwise than the standard says");
+    }
     assert_eq!(read(limits, &stream.chunks(1).collect::<Vec<_>>()), whole, "read byte by byte");
     assert_eq!(read(limits, &cut(stream, choice)), whole, "read in pieces");
     assert_eq!(read_late(limits, &cut(stream, choice)), whole.events, "read after all was pushed");

@@ -88,19 +88,16 @@ fn frame(
         127 => (8, 65_536),
         _ => (0, 0),
     };
-    let mut is_breach = first & 0x70 != 0
-        || !is_known
-        || out_of_turn
-        || masked != (from == From::Client)
-        || (is_control && (!fin || short > 125));
+    let mut is_breach =
+        first & 0x70 != 0 || !is_known || out_of_turn || masked != (from == From::Client) || (is_control && !fin);
     // A breach may be noticed at once, or with the whole of the frame.
-    let incomplete = |is_breach| if is_breach { End::Unsettled } else { End::Open };
+    let incomplete = |is_breach| if is_breach || (is_control && short > 125) { End::Unsettled } else { End::Open };
     let length = take(bytes, width).map_err(|_| incomplete(is_breach))?;
     let length = length.iter().fold(0, |length, byte| length << 8 | u64::from(*byte));
     let length = if width == 0 { u64::from(short) } else { length };
     let mask = take(bytes, if masked { 4 } else { 0 }).map_err(|_| incomplete(is_breach))?;
     let held = begun.as_ref().map_or(0, |data| data.payload.len());
-    is_breach |= !is_control && length.saturating_add(held as u64) > max_message_size as u64;
+    is_breach |= if is_control { length > 125 } else { length.saturating_add(held as u64) > max_message_size as u64 };
     let length_in_memory = usize::try_from(length).unwrap_or(usize::MAX);
     let payload = take(bytes, length_in_memory).map_err(|_| incomplete(is_breach))?;
     if is_breach {

@@ -72,8 +72,9 @@ fn templates(first: &str, second: &str) {
     assert_eq!(template.to_string(), first);
     assert_eq!(template.has_query(), first.contains('?'));
     let target = template.expand(&[("room", second), ("rest", "x/y")]);
-    // A captured value is a piece of a path that an HTTP library took.
-    if is_path(&format!("/{second}")) {
+    // A captured value is a piece of a path. The HTTP library takes more in a path than in a query, `"` for one: such a
+    // target is refused with 400 before anything is sent.
+    if is_path(second) {
         let parsed: Result<PathAndQuery, _> = target.parse();
         assert!(parsed.is_ok(), "{target:?} is no request target");
         let separators = |text: &str| text.split_once('?').map_or(0, |(_, query)| query.matches('&').count());
@@ -84,8 +85,9 @@ fn templates(first: &str, second: &str) {
     assert!(whole.starts_with(&target) && whole.ends_with(&query.forwarded));
 }
 
+/// Nothing but `pchar` and `/` (RFC 3986 section 3.3).
 fn is_path(text: &str) -> bool {
-    !text.contains(['?', '#']) && text.parse::<PathAndQuery>().is_ok()
+    text.chars().all(|c| c.is_ascii_alphanumeric() || "-._~!$&'()*+,;=:@/%".contains(c))
 }
 
 fn paths(first: &str, second: &str) {
