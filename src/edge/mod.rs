@@ -1,6 +1,6 @@
 //! Everything on the client's side: listeners, TLS, HTTP, the WebSocket handshake and its frames.
 
-mod handshake;
+pub mod handshake;
 pub mod hosts;
 mod http;
 pub mod listener;
@@ -12,3 +12,4 @@ pub mod tls;
 mod websocket;
 
 pub use http::{Body, Edge, Fallback};
+pub use websocket::WebSocket;

@@ -6,13 +6,12 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use futures_util::{Sink as _, Stream as _};
-use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::{CapacityError, Error, ProtocolError};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{self as tungstenite, Role, WebSocketConfig};
 
-use super::stream::ClientStream;
 use crate::bridge::socket::{ClientSocket, Gone};
 use crate::protocol::close::CloseFrame;
 use crate::protocol::message::Message;
@@ -29,16 +28,19 @@ const WRITE_BUFFER: usize = 16 * 1024;
 const MAX_CONTROL_PAYLOAD: usize = 125;
 
 /// A client's WebSocket, over a stream on which the handshake is done.
-pub(super) struct WebSocket {
-    socket: WebSocketStream<ClientStream>,
+///
+/// Public, and over any stream, so that it can be fed without a network.
+#[derive(Debug)]
+pub struct WebSocket<IO> {
+    socket: WebSocketStream<IO>,
     /// A message that did not fit because a client sends pings and reads nothing: it waits here.
     stalled: Option<tungstenite::Message>,
     shut_down: bool,
 }
 
-impl WebSocket {
-    /// Takes a stream over, with the bytes that were already read from it.
-    pub(super) async fn new(stream: ClientStream, already_read: Vec<u8>, max_message_size: usize) -> Self {
+impl<IO: AsyncRead + AsyncWrite + Unpin> WebSocket<IO> {
+    /// Takes a stream over, with the bytes that were already read from it. `max_message_size` is in bytes, inclusive.
+    pub async fn new(stream: IO, already_read: Vec<u8>, max_message_size: usize) -> Self {
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER)
             .write_buffer_size(WRITE_BUFFER)
@@ -63,7 +65,7 @@ impl WebSocket {
     }
 }
 
-impl ClientSocket for WebSocket {
+impl<IO: AsyncRead + AsyncWrite + Unpin> ClientSocket for WebSocket<IO> {
     fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<ClientInput> {
         loop {
             let input = match ready!(Pin::new(&mut self.socket).poll_next(cx)) {
