@@ -9,6 +9,6 @@ pub mod routes;
 pub mod settings;
 mod stream;
 pub mod tls;
-mod websocket;
+pub mod websocket;
 
 pub use http::{Body, Edge, Fallback};
