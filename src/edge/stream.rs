@@ -122,3 +122,32 @@ impl AsyncWrite for ClientStream {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn without_tls_nothing_is_lost_or_kept_between_reads() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (client, accepted) = tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
+        let (mut client, mut stream) = (client.unwrap(), ClientStream::from(accepted.unwrap().0));
+        client.write_all(b"one two ").await.unwrap();
+        assert_eq!(stream.fill_buf().await.unwrap(), b"one two ");
+        stream.consume(4);
+        assert_eq!(stream.fill_buf().await.unwrap(), b"two ");
+        let mut two = [0; 2];
+        stream.read_exact(&mut two).await.unwrap();
+        assert_eq!(&two, b"tw");
+        stream.consume(2);
+        client.write_all(b"three").await.unwrap();
+        assert_eq!(stream.fill_buf().await.unwrap(), b"three");
+        stream.consume(5);
+        assert!(matches!(&stream, ClientStream::Plain(plain) if plain.unused.is_empty()));
+        drop(client);
+        assert_eq!(stream.fill_buf().await.unwrap(), b"");
+    }
+}

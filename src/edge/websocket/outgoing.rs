@@ -10,11 +10,14 @@ use crate::bridge::socket::Gone;
 use crate::protocol::close::CloseFrame;
 use crate::protocol::message::Message;
 
-/// Frames are collected up to this size and then written: one full TLS record.
-pub(super) const FULL: usize = 16 * 1024;
+/// Frames are collected up to this size and written in pieces of it: one full TLS record.
+const FULL: usize = 16 * 1024;
 
-/// How many pieces are written in one go: a large message takes two, and one more may follow it.
-pub(super) const SLICES: usize = 3;
+/// A payload above this size is not copied, unless what is collected is less than [`FULL`] with it.
+const LARGE: usize = 4 * 1024;
+
+/// How many pieces are written in one go: a large message takes two, and what follows it one more.
+const SLICES: usize = 3;
 
 /// Frames on their way to a client, in order.
 ///
@@ -67,8 +70,7 @@ impl Outgoing {
             Message::Binary(_) => OpCode::Data(Data::Binary),
         };
         let payload = message.into_bytes();
-        let fits = payload.len() + Header::new(opcode, payload.len()).as_bytes().len() + self.buffer.len() <= FULL;
-        if fits {
+        if payload.len() <= LARGE || self.buffer.len() + MAX_HEADER + payload.len() <= FULL {
             self.frame(opcode, &payload);
         } else {
             self.buffer.extend_from_slice(Header::new(opcode, payload.len()).as_bytes());
@@ -115,10 +117,15 @@ impl Outgoing {
         }
     }
 
+    /// Whether all is written; a pong that is owed is not counted.
+    pub(super) fn is_empty(&self) -> bool {
+        self.queue.is_empty() && self.buffer.is_empty()
+    }
+
     /// What is to be written next: all of it, or its beginning.
     pub(super) fn pending(&self) -> Pending<'_> {
         if self.queue.is_empty() {
-            return Pending::One(&self.buffer);
+            return Pending::One(self.buffer.get(..FULL).unwrap_or(&self.buffer));
         }
         let mut slices = [IoSlice::new(&[]); SLICES];
         let pieces = self.queue.iter().map(|piece| &piece[..]).chain([&self.buffer[..]]);
@@ -149,7 +156,7 @@ impl Outgoing {
 
     /// Gives the memory back once everything is written.
     pub(super) fn release(&mut self) {
-        if self.queue.is_empty() && self.buffer.is_empty() {
+        if self.is_empty() {
             self.queue = VecDeque::new();
             self.buffer = Vec::new();
         }
@@ -172,17 +179,20 @@ impl Outgoing {
 
 /// What is to be written.
 pub(super) enum Pending<'a> {
-    /// One piece; nothing, if it is empty.
+    /// One piece.
     One(&'a [u8]),
     /// Several, some of which may be empty.
     Several([IoSlice<'a>; SLICES]),
 }
 
+/// Longest header of a server's frame in bytes.
+const MAX_HEADER: usize = 10;
+
 /// The header of a frame that is the whole of its message and not masked, as a server's are (RFC 6455 section 5.2).
 enum Header {
     Short([u8; 2]),
     Medium([u8; 4]),
-    Long([u8; 10]),
+    Long([u8; MAX_HEADER]),
 }
 
 impl Header {
@@ -219,13 +229,13 @@ mod tests {
         let mut written = Vec::new();
         loop {
             outgoing.collect();
+            if outgoing.is_empty() {
+                return written;
+            }
             let next = match outgoing.pending() {
                 Pending::One(bytes) => bytes.to_vec(),
                 Pending::Several(slices) => slices.iter().flat_map(|slice| slice.to_vec()).collect(),
             };
-            if next.is_empty() {
-                return written;
-            }
             let now = next.len().min(most);
             written.extend_from_slice(&next[..now]);
             outgoing.advance(now);
@@ -314,6 +324,7 @@ mod tests {
             sent += 1;
         }
         assert_eq!(sent, FULL / 102 + 1);
+        assert!(matches!(outgoing.pending(), Pending::One(bytes) if bytes.len() == FULL));
         assert_eq!(write_out(&mut outgoing, usize::MAX).len(), sent * 102);
     }
 }

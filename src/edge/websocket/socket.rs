@@ -51,31 +51,33 @@ impl<S: AsyncBufRead + AsyncWrite + Unpin> WebSocket<S> {
             if !self.is_behind {
                 self.poll_answer(cx)?;
             }
-            if !self.early.is_empty() {
-                let mut bytes = &self.early[..];
-                let decoded = self.decoder.feed(&mut bytes);
-                let used = self.early.len() - bytes.len();
-                self.early.advance(used);
-                if self.early.is_empty() {
-                    self.early = Bytes::new();
-                }
-                match decoded.map_err(ClientInput::Violation)? {
-                    Some(received) => return Poll::Ready(Ok(received)),
-                    None => continue,
-                }
-            }
-            let mut bytes = ready!(Pin::new(&mut self.stream).poll_fill_buf(cx)).map_err(|error| failure(&error))?;
+            let mut bytes = if self.early.is_empty() {
+                ready!(Pin::new(&mut self.stream).poll_fill_buf(cx)).map_err(|error| failure(&error))?
+            } else {
+                &self.early
+            };
             if bytes.is_empty() {
                 return Poll::Ready(Err(ClientInput::Gone));
             }
             let filled = bytes.len();
             let decoded = self.decoder.feed(&mut bytes);
             let left = bytes.len();
-            Pin::new(&mut self.stream).consume(filled - left);
+            self.consume(filled - left);
             self.is_behind = left > 0;
             if let Some(received) = decoded.map_err(ClientInput::Violation)? {
                 return Poll::Ready(Ok(received));
             }
+        }
+    }
+
+    fn consume(&mut self, amount: usize) {
+        if self.early.is_empty() {
+            return Pin::new(&mut self.stream).consume(amount);
+        }
+        self.early.advance(amount);
+        if self.early.is_empty() {
+            // Even an empty one keeps its memory.
+            self.early = Bytes::new();
         }
     }
 
@@ -89,21 +91,20 @@ impl<S: AsyncBufRead + AsyncWrite + Unpin> WebSocket<S> {
         Ok(())
     }
 
-    /// Hands everything over to the stream.
-    fn poll_write_out(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Gone>> {
-        loop {
-            self.outgoing.collect();
-            let stream = Pin::new(&mut self.stream);
-            let written = match self.outgoing.pending() {
-                Pending::One([]) => return Poll::Ready(Ok(())),
-                Pending::One(bytes) => ready!(stream.poll_write(cx, bytes)),
-                Pending::Several(slices) => ready!(stream.poll_write_vectored(cx, &slices)),
-            };
-            match written {
-                Ok(written @ 1..) => self.outgoing.advance(written),
-                Ok(0) | Err(_) => return Poll::Ready(Err(Gone)),
+    /// Hands as much as the stream takes in one go over to it.
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Gone>> {
+        let stream = Pin::new(&mut self.stream);
+        let written = match self.outgoing.pending() {
+            Pending::One(bytes) => ready!(stream.poll_write(cx, bytes)),
+            Pending::Several(slices) => ready!(stream.poll_write_vectored(cx, &slices)),
+        };
+        Poll::Ready(match written {
+            Ok(written @ 1..) => {
+                self.outgoing.advance(written);
+                Ok(())
             }
-        }
+            Ok(0) | Err(_) => Err(Gone),
+        })
     }
 }
 
@@ -136,7 +137,10 @@ impl<S: AsyncBufRead + AsyncWrite + Unpin> ClientSocket for WebSocket<S> {
     }
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Gone>> {
-        if self.outgoing.has_room() { Poll::Ready(Ok(())) } else { self.poll_write_out(cx) }
+        while !self.outgoing.has_room() {
+            ready!(self.poll_write(cx))?;
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn send(&mut self, message: Message) -> Result<(), Gone> {
@@ -154,7 +158,11 @@ impl<S: AsyncBufRead + AsyncWrite + Unpin> ClientSocket for WebSocket<S> {
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Gone>> {
-        ready!(self.poll_write_out(cx))?;
+        self.outgoing.collect();
+        while !self.outgoing.is_empty() {
+            ready!(self.poll_write(cx))?;
+            self.outgoing.collect();
+        }
         ready!(Pin::new(&mut self.stream).poll_flush(cx)).map_err(|_| Gone)?;
         self.owes_answer = false;
         self.outgoing.release();
