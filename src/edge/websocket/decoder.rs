@@ -233,7 +233,7 @@ impl Decoder {
             Kind::Data { is_final: true } => {
                 self.message.take().map(Payload::finish).transpose()?.map(Received::Message)
             }
-            Kind::Close => Some(Received::Close(close_frame(Bytes::from(std::mem::take(&mut self.control)))?)),
+            Kind::Close => Some(Received::Close(close_frame(&Bytes::from(std::mem::take(&mut self.control)))?)),
             Kind::Ping => Some(Received::Ping(Bytes::from(std::mem::take(&mut self.control)))),
             Kind::Pong => {
                 self.control = Vec::new();
@@ -255,7 +255,7 @@ fn parse(bytes: &[u8]) -> Result<Option<(FrameHeader, u64, usize)>, Violation> {
 }
 
 /// What the payload of a close frame says (RFC 6455 section 5.5.1). Codes that nobody may send (section 7.4) are refused.
-fn close_frame(payload: Bytes) -> Result<Option<CloseFrame>, Violation> {
+fn close_frame(payload: &Bytes) -> Result<Option<CloseFrame>, Violation> {
     let Some((code, _)) = payload.split_first_chunk() else {
         return if payload.is_empty() {
             Ok(None)

@@ -26,8 +26,17 @@ pub(in crate::edge) struct WebSocket<S> {
     owes_answer: bool,
     /// What was last read of the stream is not used up: there is something to decode without reading.
     is_behind: bool,
-    closed_by_client: bool,
-    shut_down: bool,
+    phase: Phase,
+}
+
+/// How far the end has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Open,
+    /// The client's close frame is read; nothing behind it is.
+    Closed,
+    /// Our direction of the stream is ended.
+    ShutDown,
 }
 
 impl<S: AsyncBufRead + AsyncWrite + Unpin> WebSocket<S> {
@@ -40,8 +49,7 @@ impl<S: AsyncBufRead + AsyncWrite + Unpin> WebSocket<S> {
             outgoing: Outgoing::new(max_message_size),
             owes_answer: false,
             is_behind: false,
-            closed_by_client: false,
-            shut_down: false,
+            phase: Phase::Open,
         }
     }
 
@@ -110,7 +118,7 @@ impl<S: AsyncBufRead + AsyncWrite + Unpin> WebSocket<S> {
 
 impl<S: AsyncBufRead + AsyncWrite + Unpin> ClientSocket for WebSocket<S> {
     fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<ClientInput> {
-        if self.closed_by_client {
+        if self.phase != Phase::Open {
             return Poll::Ready(ClientInput::Gone);
         }
         let input = match ready!(self.poll_decode(cx)) {
@@ -127,7 +135,7 @@ impl<S: AsyncBufRead + AsyncWrite + Unpin> ClientSocket for WebSocket<S> {
             }
             Ok(Received::Pong) => ClientInput::Alive,
             Ok(Received::Close(frame)) => {
-                self.closed_by_client = true;
+                self.phase = Phase::Closed;
                 self.outgoing.close(frame.as_ref());
                 ClientInput::Closed(frame.map(|frame| frame.code))
             }
@@ -170,13 +178,13 @@ impl<S: AsyncBufRead + AsyncWrite + Unpin> ClientSocket for WebSocket<S> {
     }
 
     fn poll_hang_up(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if !self.shut_down {
+        if self.phase != Phase::ShutDown {
             // A flush that fails is no reason to stay; neither is a shutdown that fails.
             let _ = ready!(ClientSocket::poll_flush(self, cx));
             if ready!(Pin::new(&mut self.stream).poll_shutdown(cx)).is_err() {
                 return Poll::Ready(());
             }
-            self.shut_down = true;
+            self.phase = Phase::ShutDown;
         }
         loop {
             let mut stream = Pin::new(&mut self.stream);

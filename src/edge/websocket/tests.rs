@@ -32,16 +32,13 @@ enum Width {
 fn frame_with(first: u8, mask: Option<[u8; 4]>, width: Width, payload: &[u8]) -> Vec<u8> {
     let masked = if mask.is_some() { 0x80 } else { 0 };
     let mut frame = vec![first];
-    match (width, payload.len()) {
-        (Width::Least, length @ 0..=125) => frame.push(masked | length as u8),
-        (Width::Least | Width::Two, length @ 0..=65_535) => {
-            frame.push(masked | 126);
-            frame.extend((length as u16).to_be_bytes());
+    let length = payload.len();
+    match (width, u8::try_from(length), u16::try_from(length)) {
+        (Width::Least, Ok(length @ ..=125), _) => frame.push(masked | length),
+        (Width::Least | Width::Two, _, Ok(length)) => {
+            frame.extend([&[masked | 0x7E][..], &length.to_be_bytes()].concat());
         }
-        (_, length) => {
-            frame.push(masked | 127);
-            frame.extend((length as u64).to_be_bytes());
-        }
+        _ => frame.extend([&[masked | 0x7F][..], &(length as u64).to_be_bytes()].concat()),
     }
     frame.extend(mask.unwrap_or_default().iter().take(if mask.is_some() { 4 } else { 0 }));
     frame.extend(payload.iter().zip(mask.unwrap_or_default().iter().cycle()).map(|(byte, mask)| byte ^ mask));
@@ -106,7 +103,7 @@ fn the_examples_of_the_standard() {
     let received = vec![Received::Ping(Bytes::from_static(b"Hello")), Received::Pong];
     assert_eq!(decode_anyhow(100, &ping), (received, None));
     assert_eq!(decode_anyhow(1000, &frame(FIN | BINARY, &[7; 256])), (vec![binary(&[7; 256])], None));
-    assert_eq!(decode(65_536, &frame(FIN | BINARY, &[7; 65_536]), &[1000]), (vec![binary(&[7; 65_536])], None));
+    assert_eq!(decode(65_536, &frame(FIN | BINARY, &vec![7; 65_536]), &[1000]), (vec![binary(&vec![7; 65_536])], None));
 }
 
 #[test]
@@ -201,8 +198,8 @@ fn lengths_that_are_written_too_long_are_let_pass() {
         let bytes = frame_with(FIN | TEXT, Some([1, 2, 3, 4]), width, b"Hello");
         assert_eq!(decode_anyhow(10, &bytes), (vec![text("Hello")], None));
     }
-    let bytes = frame_with(FIN | BINARY, Some([1, 2, 3, 4]), Width::Eight, &[7; 65_535]);
-    assert_eq!(decode(65_535, &bytes, &[]), (vec![binary(&[7; 65_535])], None));
+    let bytes = frame_with(FIN | BINARY, Some([1, 2, 3, 4]), Width::Eight, &vec![7; 65_535]);
+    assert_eq!(decode(65_535, &bytes, &[]), (vec![binary(&vec![7; 65_535])], None));
 }
 
 #[test]
