@@ -19,6 +19,8 @@ const MAX_CONTROL_PAYLOAD: usize = 125;
 /// Longest header of a frame in bytes: two, eight of length, four of the mask (RFC 6455 section 5.2).
 const MAX_HEADER: usize = 14;
 
+const UNKNOWN_OPCODE: Violation = Violation::Protocol("a frame has an unknown opcode");
+
 /// What a client sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Received {
@@ -105,6 +107,7 @@ impl Decoder {
         if matches!(received, Err(_) | Ok(Some(Received::Close(_)))) {
             self.is_over = true;
             self.message = None;
+            self.control = Vec::new();
         }
         if self.is_over {
             *input = &[];
@@ -242,8 +245,6 @@ impl Decoder {
         })
     }
 }
-
-const UNKNOWN_OPCODE: Violation = Violation::Protocol("a frame has an unknown opcode");
 
 /// A header, the length that it announces, and how many bytes it takes; nothing, if `bytes` do not have all of it.
 fn parse(bytes: &[u8]) -> Result<Option<(FrameHeader, u64, usize)>, Violation> {
