@@ -15,7 +15,7 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tracing::error;
 
 use super::Stop;
-use super::socket::{ClientSocket, Gone};
+use super::socket::{ClientSocket, Gone, Wanted};
 use super::upstream_side::{FromUpstream, UpstreamSide};
 use crate::protocol::sse::Event;
 use crate::session::{Cause, ClientInput, Counts, EventOf, Input, Output, Session, Source, StreamEnd};
@@ -38,8 +38,8 @@ struct Client<S> {
     socket: Option<S>,
     hanging_up: bool,
     unflushed: bool,
-    /// It had nothing when it was last asked in this turn, and will wake the task when it has.
-    asleep: bool,
+    /// What it had none of when it was last asked in this turn; it will wake the task when it has.
+    asleep: Option<Wanted>,
 }
 
 /// Something that happened, owned; an event's position stays with its stream until it is taken.
@@ -53,7 +53,7 @@ impl<S: ClientSocket> Driver<S> {
     pub(super) fn new(session: Session, socket: S, upstream: UpstreamSide) -> Self {
         Self {
             session,
-            client: Client { socket: Some(socket), hanging_up: false, unflushed: false, asleep: false },
+            client: Client { socket: Some(socket), hanging_up: false, unflushed: false, asleep: None },
             upstream,
             outputs: Vec::new(),
         }
@@ -81,7 +81,7 @@ impl<S: ClientSocket> Driver<S> {
 
     fn poll(&mut self, cx: &mut Context<'_>, alarm: &mut Alarm, stopping: &mut Stopping) -> Poll<Cause> {
         // Each wake-up may have come from the client.
-        self.client.asleep = false;
+        self.client.asleep = None;
         // These two wake the task by themselves, so that one look per wake-up is enough.
         while let Poll::Ready(happened) = stopping.poll(cx) {
             self.step(happened);
@@ -120,9 +120,9 @@ impl<S: ClientSocket> Driver<S> {
         if let Poll::Ready(reopened) = self.upstream.poll_reopening(cx) {
             return Poll::Ready(Happened::Other(Input::Reopened(reopened)));
         }
-        if self.session.reads_client()
-            && let Poll::Ready(input) = self.client.poll(cx)
-        {
+        // A client that is slowed down can still answer a ping, send one, and leave.
+        let wanted = if self.session.reads_client() { Wanted::Everything } else { Wanted::Control };
+        if let Poll::Ready(input) = self.client.poll(cx, wanted) {
             return Poll::Ready(Happened::Other(Input::Client(input)));
         }
         if let Poll::Ready(room) = self.poll_room(cx) {
@@ -197,14 +197,18 @@ impl<S: ClientSocket> Driver<S> {
 }
 
 impl<S: ClientSocket> Client<S> {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ClientInput> {
-        let Some(socket) = self.socket.as_mut().filter(|_| !self.asleep) else { return Poll::Pending };
-        let input =
-            if self.hanging_up { socket.poll_hang_up(cx).map(|()| ClientInput::Gone) } else { socket.poll_receive(cx) };
+    fn poll(&mut self, cx: &mut Context<'_>, wanted: Wanted) -> Poll<ClientInput> {
+        let asleep = self.asleep.is_some_and(|asked| asked >= wanted);
+        let Some(socket) = self.socket.as_mut().filter(|_| !asleep) else { return Poll::Pending };
+        let input = if self.hanging_up {
+            socket.poll_hang_up(cx).map(|()| ClientInput::Gone)
+        } else {
+            socket.poll_receive(cx, wanted)
+        };
         match input {
             Poll::Ready(ClientInput::Gone) => self.socket = None,
             Poll::Ready(_) => {}
-            Poll::Pending => self.asleep = true,
+            Poll::Pending => self.asleep = Some(wanted),
         }
         input
     }
@@ -223,7 +227,7 @@ impl<S: ClientSocket> Client<S> {
             Output::Close(frame) => socket.close(frame),
             Output::HangUp => {
                 self.hanging_up = true;
-                self.asleep = false;
+                self.asleep = None;
                 Ok(())
             }
             Output::Abandon => {

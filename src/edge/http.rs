@@ -231,7 +231,7 @@ async fn let_in(
     match upgrade.await {
         Ok(upgraded) => {
             let (stream, already_read) = reclaim(upgraded)?;
-            let socket = WebSocket::new(stream, already_read, max_message_size).await;
+            let socket = WebSocket::new(stream, already_read, max_message_size);
             Some(Box::pin(opened.run(socket, stop)))
         }
         Err(error) => {

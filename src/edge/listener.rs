@@ -154,7 +154,7 @@ impl Listener {
     }
 
     async fn handshake(&self, stream: TcpStream) -> io::Result<ClientStream> {
-        let Some(tls) = &self.tls else { return Ok(ClientStream::Plain(stream)) };
+        let Some(tls) = &self.tls else { return Ok(ClientStream::from(stream)) };
         let accept = TlsAcceptor::from(tls.clone()).accept(stream);
         let stream = tokio::time::timeout(self.settings.handshake_timeout, accept)
             .await

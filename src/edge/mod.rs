@@ -9,7 +9,7 @@ pub mod routes;
 pub mod settings;
 mod stream;
 pub mod tls;
-mod websocket;
+pub mod websocket;
 
 pub use http::{Body, Edge, Fallback};
 pub use websocket::WebSocket;

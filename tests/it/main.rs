@@ -7,7 +7,6 @@ mod support;
 mod backpressure;
 mod check;
 mod clients;
-mod corpus;
 mod demo_page;
 mod down;
 mod edge;

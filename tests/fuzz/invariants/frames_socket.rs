@@ -2,21 +2,17 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
 use tidegate::bridge::socket::ClientSocket;
 use tidegate::edge::WebSocket;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, BufReader, ReadBuf};
 
 /// A socket on which the handshake is done.
 pub(super) fn open(wire: &Wire, already_read: &[u8], max_message_size: usize) -> impl ClientSocket + use<> {
-    let opening = pin!(WebSocket::new(wire.clone(), already_read.to_vec(), max_message_size));
-    match opening.poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(socket) => socket,
-        Poll::Pending => panic!("taking a stream over waits for something"),
-    }
+    WebSocket::new(BufReader::new(wire.clone()), already_read.to_vec(), max_message_size)
 }
 
 /// A byte stream whose other end the test holds. It wakes nobody: who drives it asks again.
