@@ -8,6 +8,8 @@ use http::{Response, StatusCode};
 use uuid::Uuid;
 
 use super::driver::Driver;
+use super::memory::Newcomer;
+use super::registry::Registry;
 pub use super::request::Asked;
 use super::request::Requests;
 use super::settings::Settings;
@@ -31,15 +33,19 @@ pub struct Opened {
     pool: Arc<Pool>,
     events: EventStream,
     opening: Opening,
+    registry: Arc<Registry>,
+    newcomer: Newcomer,
 }
 
 /// Asks upstream for the event stream of a new connection.
 ///
 /// # Errors
 ///
-/// What the client is answered instead of being let in (contract rules O3 to O6 in `docs/protocol.md`).
+/// What the client is answered instead of being let in (contract rules O3 to O6 in `docs/protocol.md`); 503 before
+/// upstream is asked while there is no memory for further connections.
 pub async fn open(bridge: &Bridge, asked: Asked<'_>, id: Uuid, route: &Arc<str>) -> Result<Opened, Problem> {
     let began = Instant::now();
+    let newcomer = bridge.memory.admit()?;
     let settings = &bridge.settings;
     let (requests, last_event_id) = Requests::new(&asked, settings, id)?;
     let request = requests.events(last_event_id, asked.offered);
@@ -59,11 +65,12 @@ pub async fn open(bridge: &Bridge, asked: Asked<'_>, id: Uuid, route: &Arc<str>)
         route: route.clone(),
         peer: asked.peer,
         upstream: bridge.upstream.name().clone(),
-        endpoint: pool.name(),
+        endpoint: pool.name().into(),
         subprotocol: subprotocol.clone(),
         took: began.elapsed(),
     };
-    Ok(Opened { id, subprotocol, settings: settings.clone(), requests, pool, events, opening })
+    let (settings, registry) = (settings.clone(), bridge.registry.clone());
+    Ok(Opened { id, subprotocol, settings, requests, pool, events, opening, registry, newcomer })
 }
 
 impl Opened {
@@ -84,6 +91,8 @@ impl Opened {
     pub fn run<S: ClientSocket>(self, socket: S, stop: Stop) -> impl Future<Output = ()> {
         let now = Instant::now();
         telemetry::connection_opened(&self.opening);
+        let live = self.registry.open(&self.opening, now);
+        drop(self.newcomer);
         // The last byte of a version 7 UUID is random.
         let spread = self.id.as_bytes().last().copied().unwrap_or_default();
         let session = Session::new(self.settings.session.clone(), spread, now);
@@ -91,6 +100,7 @@ impl Opened {
         let opening = self.opening;
         async move {
             let (cause, counts) = driver.run(stop).await;
+            live.close(&cause, &counts);
             telemetry::connection_closed(&opening, &cause, driver.failure(), &counts, now.elapsed());
         }
     }

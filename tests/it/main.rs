@@ -4,6 +4,7 @@
 
 mod support;
 
+mod admin;
 mod check;
 mod clients;
 mod demo_page;
