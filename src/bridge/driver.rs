@@ -15,10 +15,11 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tracing::error;
 
 use super::Stop;
+use super::registry::{Live, Snapshot};
 use super::socket::{ClientSocket, Gone, Wanted};
 use super::upstream_side::{FromUpstream, UpstreamSide};
 use crate::protocol::sse::Event;
-use crate::session::{Cause, ClientInput, Counts, EventOf, Input, Output, Session, Source, StreamEnd};
+use crate::session::{Cause, ClientInput, Counts, EventOf, Input, Output, Reopened, Session, Source, StreamEnd};
 use crate::upstream::events::EventStream;
 
 /// How much happens in one go before what is buffered is written and other tasks get their turn: enough small messages
@@ -30,6 +31,7 @@ pub(super) struct Driver<S> {
     session: Session,
     client: Client<S>,
     upstream: UpstreamSide,
+    live: Live,
     outputs: Vec<Output>,
 }
 
@@ -50,11 +52,12 @@ enum Happened {
 
 impl<S: ClientSocket> Driver<S> {
     /// A driver for a session whose event stream is open.
-    pub(super) fn new(session: Session, socket: S, upstream: UpstreamSide) -> Self {
+    pub(super) fn new(session: Session, socket: S, upstream: UpstreamSide, live: Live) -> Self {
         Self {
             session,
             client: Client { socket: Some(socket), hanging_up: false, unflushed: false, asleep: None },
             upstream,
+            live,
             outputs: Vec::new(),
         }
     }
@@ -79,7 +82,24 @@ impl<S: ClientSocket> Driver<S> {
         self.upstream.failure()
     }
 
+    /// Counts the connection among those that have ended.
+    pub(super) fn close(self, cause: &Cause, counts: &Counts) {
+        self.live.close(cause, counts);
+    }
+
     fn poll(&mut self, cx: &mut Context<'_>, alarm: &mut Alarm, stopping: &mut Stopping) -> Poll<Cause> {
+        let polled = self.poll_turn(cx, alarm, stopping);
+        self.live.store(&Snapshot {
+            counts: *self.session.counts(),
+            queued_up: self.session.queued_up(),
+            queued_down: self.session.queued_down(),
+            stream: self.session.stream_state(),
+        });
+        polled
+    }
+
+    /// All that can be done without waiting, or as much of it as is fair.
+    fn poll_turn(&mut self, cx: &mut Context<'_>, alarm: &mut Alarm, stopping: &mut Stopping) -> Poll<Cause> {
         // Each wake-up may have come from the client.
         self.client.asleep = None;
         // These two wake the task by themselves, so that one look per wake-up is enough.
@@ -118,6 +138,9 @@ impl<S: ClientSocket> Driver<S> {
             return Poll::Ready(Happened::Other(Input::Posted(delivery, outcome)));
         }
         if let Poll::Ready(reopened) = self.upstream.poll_reopening(cx) {
+            if reopened == Reopened::Open {
+                self.live.set_endpoint(self.upstream.endpoint());
+            }
             return Poll::Ready(Happened::Other(Input::Reopened(reopened)));
         }
         // A client that is slowed down can still answer a ping, send one, and leave.

@@ -8,6 +8,7 @@ use http::{Response, StatusCode};
 use uuid::Uuid;
 
 use super::driver::Driver;
+use super::memory::Newcomer;
 pub use super::request::Asked;
 use super::request::Requests;
 use super::settings::Settings;
@@ -31,15 +32,18 @@ pub struct Opened {
     pool: Arc<Pool>,
     events: EventStream,
     opening: Opening,
+    newcomer: Newcomer,
 }
 
 /// Asks upstream for the event stream of a new connection.
 ///
 /// # Errors
 ///
-/// What the client is answered instead of being let in (contract rules O3 to O6 in `docs/protocol.md`).
+/// What the client is answered instead of being let in (contract rules O3 to O6 in `docs/protocol.md`); 503 before
+/// upstream is asked while there is no memory for further connections.
 pub async fn open(bridge: &Bridge, asked: Asked<'_>, id: Uuid, route: &Arc<str>) -> Result<Opened, Problem> {
     let began = Instant::now();
+    let newcomer = bridge.memory.admit()?;
     let settings = &bridge.settings;
     let (requests, last_event_id) = Requests::new(&asked, settings, id)?;
     // A position that is no text can be passed on, but not be resumed from later.
@@ -59,12 +63,12 @@ pub async fn open(bridge: &Bridge, asked: Asked<'_>, id: Uuid, route: &Arc<str>)
         route: route.clone(),
         peer: asked.peer,
         upstream: bridge.upstream.name().clone(),
-        endpoint: pool.name(),
+        endpoint: pool.name().into(),
         subprotocol: subprotocol.clone(),
         took: began.elapsed(),
     };
     let bridge = bridge.clone();
-    Ok(Opened { subprotocol, bridge, requests, pool, events, opening })
+    Ok(Opened { subprotocol, bridge, requests, pool, events, opening, newcomer })
 }
 
 impl Opened {
@@ -85,15 +89,18 @@ impl Opened {
     pub fn run<S: ClientSocket>(self, socket: S, stop: Stop) -> impl Future<Output = ()> {
         let now = Instant::now();
         telemetry::connection_opened(&self.opening);
+        let live = self.bridge.registry.open(&self.opening, now);
+        drop(self.newcomer);
         // The low half of a version 7 UUID is random but for two bits.
         let (_, seed) = self.requests.id().as_u64_pair();
         let session = Session::new(self.bridge.settings.session.clone(), seed, now);
         let upstream = UpstreamSide::new(self.bridge, self.requests, self.pool, self.events, self.subprotocol);
-        let mut driver = Driver::new(session, socket, upstream);
+        let mut driver = Driver::new(session, socket, upstream, live);
         let opening = self.opening;
         async move {
             let (cause, counts) = driver.run(stop).await;
             telemetry::connection_closed(&opening, &cause, driver.failure(), &counts, now.elapsed());
+            driver.close(&cause, &counts);
         }
     }
 }

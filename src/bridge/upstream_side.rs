@@ -84,6 +84,11 @@ impl UpstreamSide {
         self.failure.as_deref()
     }
 
+    /// The endpoint of the main stream, or of the last one.
+    pub(super) fn endpoint(&self) -> String {
+        self.pool.name()
+    }
+
     fn stream_mut(&mut self, source: Source, at: usize) -> Option<&mut EventStream> {
         match source {
             Source::Main => self.main.as_mut(),

@@ -5,6 +5,7 @@
 //! together. Every other file reads the section or key that it is named after, into the checked settings that the parts of the
 //! program take.
 
+mod admin;
 mod bridge;
 mod endpoints;
 mod field;
@@ -33,7 +34,7 @@ use std::time::Duration;
 pub use self::problem::{Problem, Problems};
 pub use self::server::Server;
 pub(crate) use self::units::parse_duration;
-use crate::{edge, telemetry, upstream as backend};
+use crate::{admin as inside, edge, telemetry, upstream as backend};
 
 /// What durations may be that have no stricter rule of their own.
 const ANY_DURATION: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_hours(1);
@@ -45,6 +46,8 @@ pub struct Config {
     pub server: Server,
     /// Logs.
     pub log: telemetry::Settings,
+    /// Where operators look inside; `None` is nowhere.
+    pub admin: Option<inside::Settings>,
     /// Where clients are served; at least one, each with an address of its own.
     pub listeners: Vec<edge::settings::Listener>,
     /// The backends, each with a name of its own.

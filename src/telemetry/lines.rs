@@ -26,7 +26,7 @@ pub struct Opening {
     /// Name of the upstream.
     pub upstream: Arc<str>,
     /// Host and port of the endpoint.
-    pub endpoint: String,
+    pub endpoint: Arc<str>,
     /// The subprotocol that upstream chose.
     pub subprotocol: Option<HeaderValue>,
     /// How long upstream took to open the event stream.

@@ -150,7 +150,7 @@ fn formats_and_rules_know_nothing_but_themselves() {
     assert_not_known(
         "`protocol` and `session` are pure: they know no other part but themselves",
         &["protocol", "session"],
-        &["edge", "bridge", "upstream", "gateway", "config", "commands", "telemetry", "process"],
+        &["edge", "bridge", "upstream", "admin", "gateway", "config", "commands", "telemetry", "process"],
     );
     assert_not_known("`protocol` does not know what `session` makes of it", &["protocol"], &["session"]);
 }
@@ -204,8 +204,23 @@ fn each_side_knows_the_other_only_through_the_bridge() {
     assert_not_known("`bridge` sees clients through its trait alone", &["bridge"], &["edge", "gateway"]);
     assert_not_known(
         "what serves does not know how it was configured or started",
-        &["edge", "bridge", "upstream"],
+        &["edge", "bridge", "upstream", "admin"],
         &["config", "commands", "process"],
+    );
+}
+
+#[test]
+fn what_looks_inside_reads_what_the_bridge_has_counted_and_nobody_knows_that_it_looks() {
+    assert_not_known("`admin` sees clients and upstreams as the bridge counts them", &["admin"], &["edge", "upstream"]);
+    assert_not_known(
+        "what serves does not know who looks at it",
+        &["edge", "bridge", "upstream", "telemetry", "process"],
+        &["admin", "gateway"],
+    );
+    assert_not_known(
+        "`telemetry` gives names; what is counted under them is brought by others",
+        &["telemetry"],
+        &["edge", "bridge", "upstream", "config", "commands", "process"],
     );
 }
 

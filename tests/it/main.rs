@@ -4,6 +4,7 @@
 
 mod support;
 
+mod admin;
 mod backpressure;
 mod check;
 mod clients;
