@@ -165,7 +165,9 @@ async fn an_endpoint_that_was_left_out_is_tried_again_and_used_again() {
     }
     sick.answer_with(200);
     let failed = sick.opens();
+    let began = Instant::now();
     while sick.opens() < failed + 3 {
+        assert!(began.elapsed() < PATIENCE, "it is not used again");
         clients.extend(connect(&gateway).await.ok());
     }
     let before = clients.len();
