@@ -192,7 +192,9 @@ mod tests {
     #[test]
     fn with_none_healthy_all_are_used() {
         let mut two = views(&[1, 1]);
-        two.iter_mut().for_each(|view| view.healthy = false);
+        for view in &mut two {
+            view.healthy = false;
+        }
         let got = order(Balance::LeastStreams, &two, &Uuid::nil(), 1);
         assert_eq!(got, Order { indices: vec![1, 0], desperate: true });
         assert_eq!(order(Balance::Hash, &[], &Uuid::nil(), 1).indices, [0_usize; 0]);

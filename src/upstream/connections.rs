@@ -13,7 +13,7 @@ use super::lock;
 
 /// What a request is for; event streams must not take the last places from POSTs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Use {
+pub(super) enum Use {
     /// Opens an event stream, which stays for as long as the client does.
     Events,
     /// Carries one message.

@@ -36,7 +36,6 @@ pub use body::{Body, ReadError};
 pub use breaker::BreakerState;
 pub use budget::{Budget, Turn};
 pub use connect::ConnectError;
-pub use connections::Use;
 pub use endpoint::{Pool, StreamCount};
 pub use error::SendError;
 pub use health::HealthState;

@@ -1,4 +1,4 @@
-//! Several endpoints: which one is used, and what becomes of those that fail (contract rules O8 to O11).
+//! Several endpoints: which one is used, and what becomes of those that fail (contract rules O8 to O12).
 
 use std::io;
 use std::net::SocketAddr;
@@ -8,6 +8,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::{HeaderMap, Method};
 use tidegate::config::Config;
+use tidegate::protocol::sse::Limits;
+use tidegate::session::{PostFailure, PostOutcome};
+use tidegate::upstream::messages::{Rules, post};
 use tidegate::upstream::{BreakerState, Lookup, OutgoingRequest, Resolve, Upstream};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -17,7 +20,7 @@ use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use crate::support::client::Refusal;
-use crate::support::upstream::{Answer, EventSender};
+use crate::support::upstream::{Answer, EventSender, Open};
 use crate::support::{Client, FakeUpstream, PATIENCE, Replica, Seen, TestGateway, gateway, must};
 
 /// A gateway in front of these endpoints, each with its weight.
@@ -92,7 +95,7 @@ async fn a_burst_of_clients_is_spread_by_weight_before_any_of_them_is_answered()
         }
     }
     assert_eq!((at_one.len(), at_three.len()), (4, 12));
-    let streams: Vec<_> = at_one.into_iter().chain(at_three).map(|open| open.accept()).collect();
+    let streams: Vec<_> = at_one.into_iter().chain(at_three).map(Open::accept).collect();
     while let Some(client) = clients.join_next().await {
         client.unwrap().unwrap();
     }
@@ -162,7 +165,9 @@ async fn an_endpoint_that_was_left_out_is_tried_again_and_used_again() {
     }
     sick.answer_with(200);
     let failed = sick.opens();
+    let began = Instant::now();
     while sick.opens() < failed + 3 {
+        assert!(began.elapsed() < PATIENCE, "it is not used again");
         clients.extend(connect(&gateway).await.ok());
     }
     let before = clients.len();
@@ -354,6 +359,21 @@ async fn a_request_above_the_last_stream_of_a_goaway_is_sent_again() {
     });
     client.unwrap();
     drop(held);
+}
+
+#[tokio::test]
+async fn a_message_that_is_given_back_counts_as_not_sent() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("[\"http://{}\"]", listener.local_addr().unwrap());
+    let upstream = upstream(&endpoint, "protocol = \"http2\"", &Names::default());
+    let pool = upstream.candidates(&Uuid::now_v7()).swap_remove(0);
+    let events = Limits { event: 1024, field: 1024 };
+    let rules = Rules { replies: false, max_message_size: 1024, events, timeout: PATIENCE };
+    let (answered, ()) = tokio::join!(post(pool, request(Method::POST), rules), async {
+        let (mut raw, _) = must("a connection", listener.accept()).await.unwrap();
+        give_back_the_first_request(&mut raw).await;
+    });
+    assert!(matches!(answered.outcome, PostOutcome::Failed(PostFailure::Connect)), "{answered:?}");
 }
 
 /// Speaks just enough HTTP/2 to read a request and to say with a GOAWAY that it was not looked at.

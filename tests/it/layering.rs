@@ -198,6 +198,19 @@ fn the_websocket_codec_touches_no_socket() {
 }
 
 #[test]
+fn the_rules_for_endpoints_touch_no_clock_no_socket_and_no_task() {
+    let rules = ["balance", "breaker", "health", "pacer"].map(|rule| format!("upstream/{rule}.rs"));
+    let sources = sources();
+    assert!(rules.iter().all(|rule| sources.iter().any(|source| source.name == *rule)));
+    let world = ["tokio::", "hyper::", "Instant::now", "SystemTime::now", ".elapsed()", "now_v7", "Mutex", "Atomic"];
+    for source in sources.iter().filter(|source| rules.contains(&source.name)) {
+        for (number, line) in &source.lines {
+            assert_eq!(word(line, &world), None, "src/{}:{number} is to be pure: {line}", source.name);
+        }
+    }
+}
+
+#[test]
 fn each_side_knows_the_other_only_through_the_bridge() {
     assert_not_known("`upstream` knows nothing of clients", &["upstream"], &["edge", "bridge", "gateway"]);
     assert_not_known("`edge` knows nothing of upstreams", &["edge"], &["upstream", "gateway"]);
