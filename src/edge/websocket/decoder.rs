@@ -43,7 +43,7 @@ pub enum Received {
 ///
 /// let mut decoder = Decoder::new(1024);
 /// // "Hello", masked: the example of section 5.7.
-/// let mut bytes = &[0x81, 0x85, 0x37, 0xfa, 0x21, 0x3d, 0x7f, 0x9f, 0x4d, 0x51, 0x58, 0x89][..];
+/// let mut bytes = &[0x81, 0x85, 0x37, 0xfa, 0x21, 0x3d, 0x7f, 0x9f, 0x4d, 0x51, 0x58][..];
 /// let received = decoder.feed(&mut bytes).unwrap();
 /// assert_eq!(received, Some(Received::Message("Hello".into())));
 /// assert!(bytes.is_empty());
@@ -169,7 +169,7 @@ impl Decoder {
             return Ok(None);
         };
         self.header_len = 0;
-        *input = bytes.get(used - held..).unwrap_or_default();
+        *input = bytes.get(used.saturating_sub(held)..).unwrap_or_default();
         Ok(Some((header, length)))
     }
 

@@ -291,6 +291,7 @@ mod tests {
         client.write_all(&[frame(0x89, b"4"), frame(0x81, b"and stop reading")].concat()).await.unwrap();
         assert_eq!(next(&mut socket).await, "Alive");
         assert_eq!(next(&mut socket).await, "and stop reading");
+        drop(socket);
         assert_eq!(read(&mut client, 6).await, b"\x8a\x013\x8a\x014");
     }
 
