@@ -134,6 +134,10 @@ impl<S: ClientSocket> Driver<S> {
     /// The next thing that happened. What slows one side down is here: a side is polled only while the session and the
     /// other side can take what it gives.
     fn poll_happened(&mut self, cx: &mut Context<'_>) -> Poll<Happened> {
+        // First, because an answer to a POST may hold a message as well.
+        if let Poll::Ready(room) = self.poll_room(cx) {
+            return Poll::Ready(Happened::Other(room));
+        }
         if let Poll::Ready((delivery, outcome)) = self.upstream.poll_posts(cx) {
             return Poll::Ready(Happened::Other(Input::Posted(delivery, outcome)));
         }
@@ -147,9 +151,6 @@ impl<S: ClientSocket> Driver<S> {
         let wanted = if self.session.reads_client() { Wanted::Everything } else { Wanted::Control };
         if let Poll::Ready(input) = self.client.poll(cx, wanted) {
             return Poll::Ready(Happened::Other(Input::Client(input)));
-        }
-        if let Poll::Ready(room) = self.poll_room(cx) {
-            return Poll::Ready(Happened::Other(room));
         }
         if !self.session.reads_events() {
             return Poll::Pending;

@@ -6,7 +6,7 @@ use std::time::Duration;
 /// together must not come back together.
 #[derive(Debug)]
 pub(super) struct Backoff {
-    /// State of a SplitMix64 generator: eight bytes, and as random as this needs.
+    /// State of a `SplitMix64` generator: eight bytes, and as random as this needs.
     state: u64,
 }
 

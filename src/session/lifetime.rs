@@ -16,7 +16,7 @@ impl Lifetime {
     /// Starts at `now`. `spread`, from 0 to 255, ends it up to a tenth earlier, so that connections which were opened
     /// together do not come back together.
     pub(super) fn new(idle_timeout: Option<Duration>, max_age: Option<Duration>, spread: u8, now: Instant) -> Self {
-        let ends = max_age.and_then(|age| now.checked_add(age - age / 10 * u32::from(spread) / 255));
+        let ends = max_age.and_then(|age| now.checked_add(age.saturating_sub(age / 10 * u32::from(spread) / 255)));
         Self { idle_timeout, last_message: now, ends }
     }
 

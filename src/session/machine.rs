@@ -294,7 +294,7 @@ impl Session {
             (Phase::Open, ClientInput::Alive) => {}
             (Phase::Open, ClientInput::Closed(frame)) => {
                 let code = frame.as_ref().map(|frame| frame.code);
-                self.end_with(Cause::ClientClosed(code), frame, now, out);
+                self.end_with(Cause::ClientClosed(code), frame.as_ref(), now, out);
             }
             (Phase::Open, ClientInput::Gone) => self.end(Cause::ClientLost, now, out),
             (Phase::Open, ClientInput::Violation(violation)) => {
@@ -604,7 +604,7 @@ impl Session {
     }
 
     /// Begins the end, unless it has begun: the first cause is the cause. `said` is what the client closed with.
-    fn end_with(&mut self, cause: Cause, said: Option<CloseFrame>, now: Instant, out: &mut Vec<Output>) {
+    fn end_with(&mut self, cause: Cause, said: Option<&CloseFrame>, now: Instant, out: &mut Vec<Output>) {
         if !self.is_open() {
             return;
         }
@@ -615,7 +615,7 @@ impl Session {
         }
         let frame = cause.frame(self.counts.undelivered);
         let leave = if self.settings.notify_close {
-            Leave::Due(leave_body(&cause, said.as_ref().or(frame.as_ref())))
+            Leave::Due(leave_body(&cause, said.or(frame.as_ref())))
         } else {
             Leave::Done
         };

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::support::upstream::EventSender;
+use crate::support::upstream::{Answer, EventSender};
 use crate::support::{Client, FakeUpstream, Scene, Seen, TestGateway, must};
 
 /// One event whose message is `number` and enough filling to be worth a buffer.
@@ -51,6 +51,39 @@ async fn messages_of_a_client_that_does_not_read_are_posted_all_the_same() {
     }
     scene.client.close(4000, "had enough").await;
     scene.events.cancelled().await;
+}
+
+#[tokio::test]
+async fn a_client_that_is_slowed_down_is_still_answered_and_can_leave() {
+    let mut scene = Scene::with("queue = \"1KiB\"").await;
+    scene.client.text("first").await;
+    let first = scene.upstream.next_post().await;
+    scene.client.text(&"x".repeat(2000)).await;
+    // The queue is full and no message is read any more, but a ping is.
+    scene.client.synchronise().await;
+    scene.client.close(4000, "had enough").await;
+    assert_eq!(scene.client.closed().await, (4000, "had enough".to_owned()));
+    first.accept();
+    assert_eq!(scene.upstream.next_post().await.text().len(), 2000);
+}
+
+#[tokio::test]
+async fn large_replies_wait_for_a_client_that_does_not_read() {
+    let mut scene = Scene::with("replies = true\nin_flight = 8\nqueue = \"1MiB\"").await;
+    let large = "r".repeat(1_000_000);
+    for _ in 0..8 {
+        scene.client.text("give me a megabyte").await;
+    }
+    let mut posts = Vec::new();
+    for _ in 0..8 {
+        posts.push(scene.upstream.next_post().await);
+    }
+    for post in posts {
+        post.answer(Answer::status(200).with("content-type", "text/plain").body(large.clone()));
+    }
+    for _ in 0..8 {
+        assert_eq!(scene.client.next().await, Seen::text(&large));
+    }
 }
 
 #[tokio::test]

@@ -418,7 +418,7 @@ fn the_news_of_a_lost_client_and_of_our_own_close_name_what_was_seen() {
 fn an_idle_connection_ends_and_pings_do_not_keep_it() {
     let auto_reply = vec![(Text::from_static("ping"), Text::from_static("pong"))];
     let idle_timeout = Some(Duration::from_secs(20));
-    let mut scene = Scene::new(Settings { idle_timeout, auto_reply, ..Settings::default() });
+    let mut scene = Scene::new(Settings { auto_reply, idle_timeout, ..Settings::default() });
     scene.wait(Duration::from_secs(10));
     scene.event("traffic");
     scene.wait(Duration::from_secs(10));

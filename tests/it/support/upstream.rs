@@ -122,7 +122,7 @@ impl FakeUpstream {
                     let mut server = auto::Builder::new(TokioExecutor::new());
                     server.http2().max_concurrent_streams(max_streams.or(Some(200)));
                     // A client that goes away is part of many scenes.
-                    let served = async {
+                    let serving = async {
                         let _ = match tls {
                             None => server.serve_connection(TokioIo::new(stream), service).await,
                             Some(tls) => match tls.accept(stream).await {
@@ -132,7 +132,7 @@ impl FakeUpstream {
                         };
                     };
                     tokio::select! {
-                        () = served => {}
+                        () = serving => {}
                         () = on_cut.cancelled() => {}
                     }
                 });
