@@ -4,6 +4,9 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use crate::wire::{Micros, Visit};
 
+/// How long an endpoint that stood still takes to read what has piled up.
+const PILE: Micros = 500_000;
+
 /// Numbers that should come once each, in order, from 1.
 #[derive(Debug, Default)]
 pub(crate) struct Line {
@@ -148,6 +151,10 @@ pub(crate) struct Ledger {
     streams: HashMap<(usize, Visit), u32>,
     /// Requests for event streams of connections that had one before: when they came.
     reopens: Vec<Micros>,
+    /// ... and how many piled up at an endpoint that stood still.
+    piled_up: usize,
+    /// Endpoints that stood still, and when they went on.
+    thawed: HashMap<usize, Micros>,
     /// ... and those without an answer so far.
     reopening: HashSet<(usize, Visit)>,
     most_reopening: usize,
@@ -168,6 +175,11 @@ impl Ledger {
         let entry = self.visits.entry(visit).or_default();
         if entry.born == 0 {
             entry.born = born;
+            return;
+        }
+        // It was asked at any time since it stopped, and all at once is only when it reads.
+        if self.thawed.get(&endpoint).is_some_and(|thawed| at < thawed + PILE) {
+            self.piled_up += 1;
             return;
         }
         self.reopens.push(at);
@@ -191,6 +203,10 @@ impl Ledger {
                 self.streams.remove(&(endpoint, visit));
             }
         }
+    }
+
+    pub(crate) fn thawed(&mut self, endpoint: usize, at: Micros) {
+        self.thawed.insert(endpoint, at);
     }
 
     pub(crate) fn endpoint_is_gone(&mut self, endpoint: usize) {
@@ -355,7 +371,8 @@ impl Ledger {
             }
             most = most.max(nth + 1 - first);
         }
-        Reopens { total: times.len(), most_in_a_second: most, most_at_once: self.most_reopening }
+        let (piled_up, total) = (self.piled_up, times.len() + self.piled_up);
+        Reopens { total, piled_up, most_in_a_second: most, most_at_once: self.most_reopening }
     }
 
     /// The balance at the end: what came until `horizon` and should have.
@@ -384,6 +401,8 @@ impl Ledger {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Reopens {
     pub(crate) total: usize,
+    /// Those of which nobody can say when the gateway made them; they are in neither figure below.
+    pub(crate) piled_up: usize,
     pub(crate) most_in_a_second: usize,
     pub(crate) most_at_once: usize,
 }

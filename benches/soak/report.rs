@@ -1,6 +1,7 @@
 //! What was found, as a table and as JSON.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::Value;
@@ -90,6 +91,12 @@ impl Section<'_> {
     /// One that has to be 0.
     pub(crate) fn none(&mut self, what: impl Into<String>, value: u64) {
         self.promise(what, value, "0", value == 0);
+    }
+
+    /// A time that has a limit; `None` took longer than anybody waited.
+    pub(crate) fn within(&mut self, what: impl Into<String>, took: Option<Duration>, limit: Duration) {
+        let seconds = took.map_or("not in time".into(), |took| Value::from(took.as_secs_f64()));
+        self.promise(what, seconds, limit.as_secs_f64().to_string(), took.is_some_and(|took| took <= limit));
     }
 
     /// What this machine cannot show, and why.

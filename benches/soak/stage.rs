@@ -8,7 +8,7 @@ use tokio::time::sleep;
 
 use crate::backend::Backend;
 use crate::clients::{Clients, Target};
-use crate::gateway::{Gateway, Setup};
+use crate::gateway::{Gateway, Setup, median, slope};
 use crate::ledger::Ledger;
 use crate::report::Section;
 use crate::store::Store;
@@ -16,6 +16,9 @@ use crate::wire::now;
 
 /// After the last fault, what is still on its way has this long to arrive.
 const SETTLING: Duration = Duration::from_mins(1);
+
+/// A shorter line of memory says nothing: a few seconds of faults move it more than a leak could.
+const LONG_LINE: Duration = Duration::from_mins(5);
 
 /// The budget of reopening that every scenario sets, low enough to be seen.
 pub(crate) const REOPEN_RATE: usize = 100;
@@ -40,6 +43,17 @@ pub(crate) fn setup(protocol: &'static str, bridge: impl Into<String>) -> Setup 
         upstream: format!("reopen_rate = {REOPEN_RATE}\nreopen_concurrency = {REOPEN_CONCURRENCY}"),
         bridge: bridge.into(),
         reconnect: String::new(),
+    }
+}
+
+/// The longest of several times, each of which may never have come to its end.
+pub(crate) trait Slowest {
+    fn max_of(self, other: Self) -> Self;
+}
+
+impl Slowest for Option<Duration> {
+    fn max_of(self, other: Self) -> Self {
+        self.zip(other).map(|(one, other)| one.max(other))
     }
 }
 
@@ -78,11 +92,31 @@ impl Stage {
         let horizon = now();
         self.until(SETTLING, |ledger| ledger.outstanding(horizon) == (0, 0)).await;
         self.balance(section, horizon, stays);
+        self.memory(section);
         let runs = self.gateway.is_running();
         section.promise("the gateway still runs", runs, "true", runs);
         self.clients.leave().await;
         if !runs && let Some(place) = self.gateway.keep() {
             eprintln!("its configuration and log: {}", place.display());
+        }
+    }
+
+    /// The line over all but the first quarter, in which queues and pools find their size.
+    fn memory(&self, section: &mut Section<'_>) {
+        let samples = self.gateway.samples();
+        let steady = &samples[samples.len() / 4..];
+        let (Some(first), Some(last)) = (steady.first(), steady.last()) else { return };
+        let (slope, size, length) = (slope(steady), median(steady), last.at.saturating_sub(first.at));
+        section.note("KiB resident at the start of the steady part", first.kib);
+        section.note("... at its end", last.kib);
+        section.note("... at most", steady.iter().map(|sample| sample.kib).fold(0.0, f64::max));
+        section.note("KiB a minute, by least squares", slope);
+        let rise = slope * length.as_secs_f64() / 60.0;
+        let what = "KiB that the line rises in all";
+        if length < LONG_LINE {
+            section.note(what, rise);
+        } else {
+            section.promise(what, rise, format!("5 % of {size:.0}"), rise <= size * 0.05);
         }
     }
 
@@ -120,6 +154,9 @@ impl Stage {
         section.note("... and had been recorded: keys seen twice", ledger.seen_twice);
         let reopens = ledger.reopens();
         section.note("event streams reopened", reopens.total);
+        if reopens.piled_up > 0 {
+            section.note("... of them asked for while the endpoint stood still", reopens.piled_up);
+        }
         section.promise(
             "most reopens within any second",
             reopens.most_in_a_second,

@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 
 use crate::process::{Process, free_address};
 use crate::store::Store;
-use crate::wire::{Order, Told};
+use crate::wire::{Order, Told, now};
 
 /// One endpoint of the upstream.
 pub(crate) struct Backend {
@@ -64,6 +64,7 @@ impl Backend {
 
     /// SIGCONT.
     pub(crate) fn thaw(&self) {
+        self.store.ledger().thawed(self.nth, now());
         self.running().process.signal(Signal::CONT);
     }
 

@@ -17,7 +17,7 @@ use tokio::time::sleep;
 use super::Effort;
 use crate::clients::Habits;
 use crate::report::{Report, Section};
-use crate::stage::{Stage, setup};
+use crate::stage::{Slowest as _, Stage, setup};
 use crate::wire::{Micros, now};
 
 /// How near to the death of upstream nobody can tell.
@@ -50,12 +50,13 @@ pub(super) async fn idempotent(effort: &Effort, report: &mut Report) {
     let mut section = report.of(format!("kill-idempotent, {}", effort.protocol));
     let plan = Plan::of(effort);
     let mut stage = stage(effort, "idempotent", Duration::from_millis(500), &plan).await;
+    let mut slowest = Some(Duration::ZERO);
     for _ in 0..plan.kills {
         kill(&mut stage, &plan).await;
         sleep(plan.down).await;
-        come_back(&mut stage, &plan, &mut section).await;
+        slowest = slowest.max_of(come_back(&mut stage, &plan).await);
     }
-    section.note("kills", plan.kills);
+    kills(&mut section, &plan, slowest);
     stage.finish(&mut section, true).await;
 }
 
@@ -65,6 +66,7 @@ pub(super) async fn safe(effort: &Effort, report: &mut Report) {
     let mut stage = stage(effort, "safe", Duration::from_secs(1), &plan).await;
     let (mut certain, mut unclear, mut closed) = (0, 0, 0);
     let (mut spared, mut wronged, mut otherwise) = (0, 0, 0);
+    let mut slowest = Some(Duration::ZERO);
     for _ in 0..plan.kills {
         let death = kill(&mut stage, &plan).await;
         sleep(plan.down).await;
@@ -81,9 +83,9 @@ pub(super) async fn safe(effort: &Effort, report: &mut Report) {
             let known = |visit| doubt.certain.contains(visit) || doubt.unclear.contains(visit);
             wronged += with_cause.iter().filter(|(visit, _)| !known(visit)).count();
         }
-        come_back(&mut stage, &plan, &mut section).await;
+        slowest = slowest.max_of(come_back(&mut stage, &plan).await);
     }
-    section.note("kills", plan.kills);
+    kills(&mut section, &plan, slowest);
     section.note("clients whose message was in doubt for certain", certain);
     section.note("clients of whom it cannot be told", unclear);
     section.note(format!("clients closed with {IN_DOUBT}"), closed);
@@ -113,10 +115,16 @@ async fn kill(stage: &mut Stage, plan: &Plan) -> Micros {
     death
 }
 
-async fn come_back(stage: &mut Stage, plan: &Plan, section: &mut Section<'_>) {
+/// Upstream is back; how long it takes until all clients have an event stream.
+async fn come_back(stage: &mut Stage, plan: &Plan) -> Option<Duration> {
     stage.backends[0].restart().await;
     let all = plan.clients;
-    let took = stage.until(BACK, |ledger| ledger.open() == all && ledger.served_by(&[0]) == all).await;
-    let seconds = took.map_or(-1.0, |took| took.as_secs_f64());
-    section.promise("seconds until all have event streams again", seconds, "60", took.is_some());
+    stage.until(BACK, |ledger| ledger.open() == all && ledger.served_by(&[0]) == all).await
+}
+
+fn kills(section: &mut Section<'_>, plan: &Plan, slowest: Option<Duration>) {
+    section.note("clients", plan.clients);
+    section.note("kills", plan.kills);
+    section.note("seconds that upstream is down", plan.down.as_secs());
+    section.within("seconds until all have event streams again, at most", slowest, BACK);
 }

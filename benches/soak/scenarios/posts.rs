@@ -96,7 +96,8 @@ async fn one(effort: &Effort, report: &mut Report, retry: &str, what: &str, fail
     let read = |ledger: &crate::ledger::Ledger| ledger.posts - read_before;
     guest
         .read_until(limit, |ledger, entry| {
-            entry.closed.is_some() || (entry.up.came() == 2 && read(ledger) >= outcome.read)
+            let carried = entry.up.came() == 2 && read(ledger) >= outcome.read;
+            entry.closed.is_some() || (carried && outcome.closed.is_none())
         })
         .await;
     // What should not come any more would come now.

@@ -57,7 +57,8 @@ async fn one(effort: &Effort, overflow: Overflow, name: &str, section: &mut Sect
     let mut slow = Guest::enter(&stage.target, &stage.store, visit, &flood).await;
     let during = watch(&stage, window).await;
 
-    section.note("connections of the gateway to upstream", stage.store.ledger().accepted);
+    let connections = stage.store.ledger().accepted;
+    section.promise("connections of the gateway to upstream", connections, "1", connections == 1);
     let rate = 1.0 / EVERY.as_secs_f64();
     section.note("events a second due to each of the others", rate);
     section.note("least that one of them got, before", before.least);
@@ -74,6 +75,8 @@ async fn one(effort: &Effort, overflow: Overflow, name: &str, section: &mut Sect
 
 /// Reads at last, and looks at what comes.
 async fn what_became_of_it(overflow: Overflow, stage: &Stage, slow: &mut Guest, section: &mut Section<'_>) {
+    let reached = stage.store.ledger().entry(slow.visit).expect("an entry").down.highest();
+    assert_eq!(reached, 0, "a client that has not read");
     let long = Duration::from_secs(15);
     let enough = 20_000;
     let ended = |_: &Ledger, entry: &crate::ledger::Entry| entry.closed.is_some();

@@ -8,8 +8,7 @@ use super::Effort;
 use crate::clients::Habits;
 use crate::dice::Dice;
 use crate::faults::Fault;
-use crate::gateway::{median, slope};
-use crate::report::{Report, Section};
+use crate::report::Report;
 use crate::stage::{Stage, setup};
 
 pub(super) async fn run(effort: &Effort, report: &mut Report) {
@@ -41,20 +40,5 @@ pub(super) async fn run(effort: &Effort, report: &mut Report) {
     for (fault, count) in Fault::ALL.iter().zip(happened) {
         section.note(format!("faults: {fault:?}"), count);
     }
-    memory(&stage, &mut section);
     stage.finish(&mut section, true).await;
-}
-
-/// The line over all but the first quarter, in which queues and pools find their size.
-fn memory(stage: &Stage, section: &mut Section<'_>) {
-    let samples = stage.gateway.samples();
-    let steady = &samples[samples.len() / 4..];
-    let (Some(first), Some(last)) = (steady.first(), steady.last()) else { return };
-    let (slope, size) = (slope(steady), median(steady));
-    section.note("KiB at the start of the steady part", first.kib);
-    section.note("KiB at its end", last.kib);
-    section.note("KiB, median", size);
-    section.note("KiB a minute, by least squares", slope);
-    let growth = slope * (last.at - first.at).as_secs_f64() / 60.0;
-    section.promise("KiB that the line rises in all", growth, format!("5 % of {size:.0}"), growth <= size * 0.05);
 }

@@ -45,9 +45,8 @@ async fn elsewhere(effort: &Effort, report: &mut Report, clients: usize) {
     stage.backends[0].freeze();
     let limit = STALL_TIMEOUT + MARGIN;
     let took = stage.until(limit, |ledger| ledger.served_by(&[1]) == clients).await;
-    let seconds = took.map_or(-1.0, |took| took.as_secs_f64());
-    let promised = format!("{} after a stall_timeout of {} s", limit.as_secs(), STALL_TIMEOUT.as_secs());
-    section.promise("seconds until all were resumed at the other", seconds, promised, took.is_some());
+    section.note("stall_timeout in seconds", STALL_TIMEOUT.as_secs());
+    section.within("seconds until all were resumed at the other", took, limit);
     sleep(Duration::from_secs(2)).await;
     stage.backends[0].thaw();
     sleep(Duration::from_secs(2)).await;

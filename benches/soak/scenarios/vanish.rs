@@ -13,8 +13,8 @@ use super::Effort;
 use crate::gateway::{Setup, median};
 use crate::network::{Cable, HERE};
 use crate::process::Process;
-use crate::report::{Report, Section};
-use crate::stage::{Stage, setup};
+use crate::report::Report;
+use crate::stage::{Slowest as _, Stage, setup};
 
 const PING_INTERVAL: Duration = Duration::from_secs(2);
 const PONG_TIMEOUT: Duration = Duration::from_secs(2);
@@ -41,16 +41,17 @@ pub(super) async fn run(effort: &Effort, report: &mut Report) {
         first += batch;
     }
     let (kib_before, files_before) = settle(&stage).await;
-    let mut slowest: Option<Duration> = Some(Duration::ZERO);
+    let mut slowest = Some(Duration::ZERO);
     for _ in 0..batches {
-        let took = come_and_go(&stage, &cable, first, batch).await;
-        slowest = slowest.zip(took).map(|(slowest, took)| slowest.max(took));
+        slowest = slowest.max_of(come_and_go(&stage, &cable, first, batch).await);
         first += batch;
     }
     let (kib_after, files_after) = settle(&stage).await;
 
     section.note("connections that vanished", batch * batches);
-    gone(&mut section, slowest);
+    section.note("ping_interval and pong_timeout together, in seconds", (PING_INTERVAL + PONG_TIMEOUT).as_secs());
+    let limit = PING_INTERVAL + PONG_TIMEOUT + MARGIN;
+    section.within("seconds until upstream saw all streams of a batch cancelled, at most", slowest, limit);
     section.note("KiB after a warm-up", kib_before);
     let (least, most) = (kib_before * 0.9, kib_before * 1.1);
     section.promise("KiB at the end", kib_after, format!("{least:.0} to {most:.0}"), (least..=most).contains(&kib_after));
@@ -59,14 +60,6 @@ pub(super) async fn run(effort: &Effort, report: &mut Report) {
     let logged = stage.gateway.log().matches("\"pong-timeout\"").count();
     let all = usize::try_from(batch * (warm_up + batches)).unwrap();
     section.promise("endings logged as pong-timeout", logged, all.to_string(), logged == all);
-}
-
-fn gone(section: &mut Section<'_>, slowest: Option<Duration>) {
-    let limit = PING_INTERVAL + PONG_TIMEOUT + MARGIN;
-    let seconds = slowest.map_or(-1.0, |slowest| slowest.as_secs_f64());
-    let kept = slowest.is_some_and(|slowest| slowest <= limit);
-    let promised = format!("{}, {} of it for the machine's sake", limit.as_secs(), MARGIN.as_secs());
-    section.promise("seconds until upstream saw all streams of a batch cancelled, at most", seconds, promised, kept);
 }
 
 /// A batch of clients opens, its network is cut, and upstream sees its streams go. Says how long that took.
