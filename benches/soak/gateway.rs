@@ -27,7 +27,7 @@ pub(crate) struct Gateway {
     pub(crate) certificate: PathBuf,
     process: Process,
     samples: Arc<Mutex<Vec<Sample>>>,
-    sampler: JoinHandle<()>,
+    sampling: JoinHandle<()>,
     dir: Option<TempDir>,
 }
 
@@ -57,8 +57,8 @@ impl Gateway {
         let process = Process::start(&mut command);
         process::wait_for(address);
         let samples = Arc::default();
-        let sampler = tokio::spawn(sample(process.id(), Arc::clone(&samples)));
-        Self { address, certificate: dir.path().join("dev.pem"), process, samples, sampler, dir: Some(dir) }
+        let sampling = tokio::spawn(sample(process.id(), Arc::clone(&samples)));
+        Self { address, certificate: dir.path().join("dev.pem"), process, samples, sampling, dir: Some(dir) }
     }
 
     /// The samples of every second so far.
@@ -88,7 +88,7 @@ impl Gateway {
 
 impl Drop for Gateway {
     fn drop(&mut self) {
-        self.sampler.abort();
+        self.sampling.abort();
     }
 }
 

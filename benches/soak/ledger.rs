@@ -329,7 +329,8 @@ impl Ledger {
 
     /// Those whom an endpoint serves.
     pub(crate) fn on(&self, endpoint: usize) -> Vec<Visit> {
-        let mut visits: Vec<_> = self.streams.keys().filter(|(nth, _)| *nth == endpoint).map(|(_, visit)| *visit).collect();
+        let mut visits: Vec<_> =
+            self.streams.keys().filter(|(nth, _)| *nth == endpoint).map(|(_, visit)| *visit).collect();
         visits.sort_unstable();
         visits
     }
@@ -348,7 +349,8 @@ impl Ledger {
         let mut doubt = Doubt::default();
         for (visit, entry) in self.visits.iter().filter(|(_, entry)| entry.was_open(death)) {
             let unanswered = entry.posting.is_some_and(|(_, answered)| answered.is_none());
-            let just_answered = entry.posting.is_some_and(|(_, answered)| answered.is_some_and(|at| at + edge >= death));
+            let just_answered =
+                entry.posting.is_some_and(|(_, answered)| answered.is_some_and(|at| at + edge >= death));
             let posted = entry.posting.map_or(0, |(sequence, _)| sequence);
             let sent_by_then = entry.sent - entry.sends.iter().filter(|at| **at > death + edge).count() as u64;
             if unanswered {

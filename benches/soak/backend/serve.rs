@@ -20,8 +20,8 @@ use tokio::net::unix::pipe;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::events::{Body, CutOff, Fault, Log};
 use self::reset::Resettable;
+use super::events::{Body, CutOff, Fault, Log};
 use crate::wire::{Answer, Order, Told, Visit, What, now};
 
 mod reset;
@@ -43,12 +43,8 @@ pub(crate) async fn run(address: SocketAddr) {
     let (told, told_rx) = mpsc::unbounded_channel();
     tokio::spawn(tell(told_rx, output));
     let (listening, is_listening) = watch::channel(true);
-    let shared = Arc::new(Shared {
-        told,
-        answers: Mutex::default(),
-        streams: Mutex::default(),
-        requests: AtomicU64::new(0),
-    });
+    let shared =
+        Arc::new(Shared { told, answers: Mutex::default(), streams: Mutex::default(), requests: AtomicU64::new(0) });
     tokio::spawn(listen(address, is_listening, shared.clone()));
     let mut orders = BufReader::new(input).lines();
     while let Ok(Some(line)) = orders.next_line().await {
@@ -135,8 +131,7 @@ async fn stream(request: &Request<Incoming>, asked: &Asked, shared: &Arc<Shared>
     let born = born(request.headers());
     let last = field(request.headers(), "last-event-id").and_then(|last| last.parse().ok());
     let visit = asked.visit;
-    let answer =
-        shared.ask(|request| Told::Opening { request, visit, born, last, at: now() }).await?;
+    let answer = shared.ask(|request| Told::Opening { request, visit, born, last, at: now() }).await?;
     if let What::Busy(seconds) = answer.what {
         return Some((answer, busy(seconds)));
     }
@@ -227,8 +222,8 @@ impl Asked {
     fn of(request: &Request<Incoming>) -> Self {
         let query = request.uri().query().unwrap_or_default();
         let number = |name: &str, default: u64| {
-            let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
-            pairs.filter(|(key, _)| *key == name).last().map_or(default, |(_, value)| value.parse().unwrap())
+            let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+            pairs.find(|(key, _)| *key == name).map_or(default, |(_, value)| value.parse().unwrap())
         };
         Self {
             visit: number("visit", 0),

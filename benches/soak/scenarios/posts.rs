@@ -68,12 +68,8 @@ async fn one(effort: &Effort, report: &mut Report, retry: &str, what: &str, fail
     let stage = Stage::new(&setup(effort.protocol, bridge), 1).await;
     // So that the next POST needs a connection, which can be refused.
     stage.store.behave(|manners| manners.close_posts = true);
-    let habits = Habits {
-        sends_every: Duration::MAX,
-        event_every: Duration::from_millis(200),
-        size: 32,
-        comes_back: false,
-    };
+    let habits =
+        Habits { sends_every: Duration::MAX, event_every: Duration::from_millis(200), size: 32, comes_back: false };
     let mut guest = Guest::enter(&stage.target, &stage.store, stage.clients.visit(), &habits).await;
     let limit = Duration::from_secs(10);
     guest.say().await;

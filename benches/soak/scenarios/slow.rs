@@ -45,8 +45,7 @@ pub(super) async fn run(effort: &Effort, report: &mut Report) {
 async fn one(effort: &Effort, overflow: Overflow, name: &str, section: &mut Section<'_>) {
     let bridge = format!("overflow = \"{name}\"\nsend_queue = \"256KiB\"\nretry = \"idempotent\"");
     let mut stage = Stage::new(&setup("http2", bridge), 1).await;
-    let habits =
-        Habits { sends_every: Duration::from_secs(5), event_every: EVERY, size: 1000, comes_back: false };
+    let habits = Habits { sends_every: Duration::from_secs(5), event_every: EVERY, size: 1000, comes_back: false };
     stage.clients.add(OTHERS, habits).await;
     let window = Duration::from_secs(effort.pick(20, 5));
     sleep(Duration::from_secs(3)).await;
@@ -62,7 +61,12 @@ async fn one(effort: &Effort, overflow: Overflow, name: &str, section: &mut Sect
     let rate = 1.0 / EVERY.as_secs_f64();
     section.note("events a second due to each of the others", rate);
     section.note("least that one of them got, before", before.least);
-    section.promise("least that one of them got, during", during.least, format!("95 % of {rate}"), during.least >= rate * 0.95);
+    section.promise(
+        "least that one of them got, during",
+        during.least,
+        format!("95 % of {rate}"),
+        during.least >= rate * 0.95,
+    );
     section.none("events later than 1 s, during", during.late);
     section.note("most KiB above the median, before", before.most - before.median);
     let growth = during.most - before.median;

@@ -56,6 +56,10 @@ impl AsyncWrite for Resettable {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         // Shutting down sends the farewell that a reset leaves out.
-        if self.reset.0.load(Ordering::Relaxed) { Poll::Ready(Ok(())) } else { Pin::new(&mut self.stream).poll_shutdown(cx) }
+        if self.reset.0.load(Ordering::Relaxed) {
+            Poll::Ready(Ok(()))
+        } else {
+            Pin::new(&mut self.stream).poll_shutdown(cx)
+        }
     }
 }
