@@ -19,6 +19,8 @@ mod floor;
 mod measure;
 mod nginx;
 mod peers;
+#[path = "../support/process.rs"]
+#[allow(dead_code, reason = "shared with the soak tool, which uses other parts of it")]
 mod process;
 mod report;
 mod scenarios;

@@ -3,10 +3,13 @@
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
 
 /// A started process; dropping it ends it.
 pub(crate) struct Process(Child);
@@ -32,6 +35,27 @@ impl Process {
         self.0.id()
     }
 
+    /// What it reads and what it writes; once.
+    pub(crate) fn pipes(&mut self) -> (OwnedFd, OwnedFd) {
+        (self.0.stdin.take().unwrap().into(), self.0.stdout.take().unwrap().into())
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        rustix::process::kill_process(rustix::process::Pid::from_child(&self.0), signal).unwrap();
+    }
+
+    /// Ends it without a word, as a crash does, and waits until it is gone.
+    pub(crate) fn kill(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+
+    /// Whether it has not ended by itself.
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.0.try_wait().unwrap().is_none()
+    }
+
     /// The processes that this one has started.
     pub(crate) fn children(&self) -> Vec<u32> {
         let ids = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok());
@@ -43,7 +67,7 @@ impl Drop for Process {
     fn drop(&mut self) {
         // SIGTERM first: nginx ends its workers on it.
         let id = rustix::process::Pid::from_child(&self.0);
-        let _ = rustix::process::kill_process(id, rustix::process::Signal::TERM);
+        let _ = rustix::process::kill_process(id, Signal::TERM);
         let deadline = Instant::now() + Duration::from_secs(3);
         while self.0.try_wait().unwrap().is_none() {
             if Instant::now() > deadline {
