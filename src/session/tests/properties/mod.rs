@@ -51,7 +51,7 @@ fn settings() -> impl Strategy<Value = Settings> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 3000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 1024, ..ProptestConfig::default() })]
 
     /// Whatever happens: order holds, every queue is bounded, every message and every event is accounted for, nothing
     /// follows a close, and the session comes to its end.

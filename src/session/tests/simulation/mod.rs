@@ -13,7 +13,7 @@ use self::plan::Promise;
 use self::world::World;
 
 /// Runs of each promise in each test run.
-const RUNS: u64 = 500;
+const RUNS: u64 = 1000;
 
 /// Seeds that failed once.
 const REGRESSIONS: [u64; 0] = [];
