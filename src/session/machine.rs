@@ -686,7 +686,9 @@ impl Session {
     const fn has_given_up_delivering(&self) -> bool {
         match &self.phase {
             Phase::Open => false,
-            Phase::Ending { delivering_until, leave, .. } => delivering_until.is_none() || matches!(leave, Leave::Posted),
+            Phase::Ending { delivering_until, leave, .. } => {
+                delivering_until.is_none() || matches!(leave, Leave::Posted)
+            }
             Phase::Closed { .. } => true,
         }
     }

@@ -15,7 +15,7 @@ use super::*;
 const MAX_MESSAGE: usize = 500;
 
 fn limits() -> impl Strategy<Value = Settings> {
-    let bytes = (1usize..1000, 1usize..1000, 16usize..400);
+    let bytes = (1usize..1000, 1usize..3000, 16usize..400);
     let seconds = (5u64..60, 5u64..90, proptest::option::of(1u64..100), proptest::option::of(1u64..400));
     let counts = (1u32..=4, 1usize..3, 0usize..8);
     (bytes, seconds, counts).prop_map(|(bytes, seconds, counts)| Settings {

@@ -70,8 +70,17 @@ pub(super) enum Ending {
 }
 
 fn ending() -> impl Strategy<Value = Ending> {
-    let status =
-        prop_oneof![Just(413u16), Just(404), Just(401), Just(429), Just(500), Just(502), Just(503), Just(501), Just(302)];
+    let status = prop_oneof![
+        Just(413u16),
+        Just(404),
+        Just(401),
+        Just(429),
+        Just(500),
+        Just(502),
+        Just(503),
+        Just(501),
+        Just(302)
+    ];
     let doubt = prop_oneof![Just(Doubt::Broken), Just(Doubt::TimedOut)];
     prop_oneof![
         12 => Just(Ending::Accept),
@@ -126,7 +135,7 @@ fn left() -> impl Strategy<Value = Left> {
 fn what() -> impl Strategy<Value = What> {
     let id = prop_oneof![4 => Just(Id::New), 2 => (0u8..8).prop_map(Id::Again), 1 => Just(Id::None)];
     prop_oneof![
-        24 => (0u16..=502, id).prop_map(|(size, id)| What::Text(size, id)),
+        24 => (prop_oneof![3 => 0u16..40, 1 => 0u16..=502], id).prop_map(|(size, id)| What::Text(size, id)),
         4 => Just(What::Named),
         1 => Just(What::Gap),
         1 => prop_oneof![Just(What::Close), Just(What::Invalid)],

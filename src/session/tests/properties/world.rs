@@ -34,6 +34,8 @@ pub(super) struct World {
     posted: u64,
     /// What came for the client, from wherever.
     for_client: u64,
+    /// The newest number that it was sent.
+    newest_sent: Option<u64>,
     /// Events that are no message by what they mean.
     no_message: u64,
     client_gone: bool,
@@ -64,6 +66,7 @@ impl World {
             read: 0,
             posted: 0,
             for_client: 0,
+            newest_sent: None,
             no_message: 0,
             client_gone: false,
             violated: false,
@@ -164,7 +167,8 @@ impl World {
         if (source == Source::Main && !self.main) || (source == Source::Reply && self.reply_streams == 0) {
             return Ok(());
         }
-        let named = |name: Option<&'static str>, data: &str| Event { name: name.map(Text::from_static), data: data.into() };
+        let named =
+            |name: Option<&'static str>, data: &str| Event { name: name.map(Text::from_static), data: data.into() };
         let newest = self.ids.len();
         let (event, id, says_nothing) = match &what {
             What::Text(size, id) => {
@@ -173,7 +177,7 @@ impl World {
                     Id::Again(back) => Some(self.ids[newest.saturating_sub(1 + usize::from(*back))]),
                     Id::None => None,
                 };
-                (named(None, &"x".repeat((*size).into())), id, usize::from(*size) > MAX_MESSAGE)
+                (named(None, &self.numbered((*size).into())), id, usize::from(*size) > MAX_MESSAGE)
             }
             What::Named => (named(Some("other"), "x"), None, false),
             What::Gap => (named(Some("tidegate.gap"), ""), None, true),
@@ -189,6 +193,11 @@ impl World {
         self.no_message += u64::from(says_nothing && !repeated);
         self.told_of_gap(before.gaps);
         Ok(())
+    }
+
+    /// A text of this size, or a little more, that says how much came for the client before it.
+    fn numbered(&self, size: usize) -> String {
+        format!("#{:0>1$}", self.for_client, size.saturating_sub(1))
     }
 
     /// A route may tell the client of a gap.
@@ -207,8 +216,9 @@ impl World {
         let outcome = match *ending {
             Ending::Accept => PostOutcome::Accepted(None),
             Ending::Reply(size) => {
+                let reply = self.numbered(size.into());
                 self.for_client += u64::from(is_open);
-                PostOutcome::Accepted(Some(Message::Text("r".repeat(size.into()).into())))
+                PostOutcome::Accepted(Some(Message::Text(reply.into())))
             }
             Ending::ReplyTooLarge => PostOutcome::ReplyTooLarge,
             Ending::ReplyInvalid => PostOutcome::ReplyInvalid("invalid"),
@@ -216,9 +226,7 @@ impl World {
                 self.reply_streams += 1;
                 PostOutcome::Streaming
             }
-            Ending::Status(status, wait) => {
-                PostOutcome::Refused { status, retry_after: wait.map(Duration::from_secs) }
-            }
+            Ending::Status(status, wait) => PostOutcome::Refused { status, retry_after: wait.map(Duration::from_secs) },
             Ending::NotSent => PostOutcome::NotSent,
             Ending::InDoubt(doubt) => {
                 if count > 0 {
@@ -296,6 +304,13 @@ impl World {
 
     fn carry_out(&mut self, output: Output) -> Checked {
         let client_hears = !self.client_gone && !self.close_sent && !self.hung_up;
+        if let Output::Send(Message::Text(text)) = &output
+            && let Some(number) = text.as_str().strip_prefix('#')
+        {
+            let number = number.parse().ok();
+            prop_assert!(number > self.newest_sent, "{text} was overtaken by {:?}", self.newest_sent);
+            self.newest_sent = number;
+        }
         match output {
             Output::Send(_) | Output::Ping => prop_assert!(client_hears, "something was sent behind the close"),
             Output::Close(frame) => {
@@ -387,6 +402,9 @@ impl World {
                 settings.send_queue + one + asked * (255 + PLACE)
             }
         };
+        let client_is_behind = session.client_is_busy() || session.client_waits();
+        let pauses = settings.overflow == Overflow::Pause && client_is_behind;
+        prop_assert!(!(pauses && session.reads_events()), "more is read for a client that is behind");
         prop_assert!(session.queued_down() <= limit, "{} bytes wait for the client", session.queued_down());
         prop_assert!(self.settled() <= self.read, "a message was counted twice: {:?}", session.counts());
         prop_assert_eq!(session.awaits_stream() && session.is_open(), self.reopening);

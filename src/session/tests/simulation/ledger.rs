@@ -49,7 +49,8 @@ fn check_up(promise: Promise, connection: &Connection, account: &Account) -> Res
     let accounted = counts.messages_up + counts.undelivered + unread as u64;
     must(accounted == connection.sent, || format!("{} were sent, {unread} unread", connection.sent))?;
     must(counts.messages_up <= recorded.len() as u64, || format!("upstream has {} only", recorded.len()))?;
-    let all = is_closed_for_doubt(promise, connection) || connection.left_early || recorded.len() as u64 == connection.sent;
+    let all =
+        is_closed_for_doubt(promise, connection) || connection.left_early || recorded.len() as u64 == connection.sent;
     must(all, || format!("{} were sent, upstream has {}", connection.sent, recorded.len()))
 }
 

@@ -67,7 +67,7 @@ impl Plan {
             now = end + random.between(30, 50) * SECOND;
         }
         let busy = now;
-        let clients = (0..random.between(1, 4)).map(|_| ClientPlan::draw(busy, random)).collect();
+        let clients = (0..random.between(1, 4)).map(|_| ClientPlan::draw(busy, &outages, random)).collect();
         let flaky = random.pick(&[0, 2, 10]);
         let end = busy + 150 * SECOND;
         Self { promise, settings: settings(promise, random), clients, outages, flaky, end }
@@ -75,7 +75,7 @@ impl Plan {
 }
 
 impl ClientPlan {
-    fn draw(busy: Micros, random: &mut Random) -> Self {
+    fn draw(busy: Micros, outages: &[(Outage, Micros, Micros)], random: &mut Random) -> Self {
         let mut times = |most: u64| {
             let mut times = Vec::new();
             for _ in 0..random.between(1, most) {
@@ -86,7 +86,9 @@ impl ClientPlan {
             }
             times
         };
-        let (types, events) = (times(12), times(12));
+        let (mut types, events) = (times(12), times(12));
+        // What is under way when an outage begins is what is in danger.
+        types.extend(outages.iter().map(|(_, begin, _)| begin - random.between(0, 4 * MILLI)));
         let cuts = (0..random.between(0, 4)).map(|_| random.between(0, busy)).collect();
         let pauses = (0..random.between(0, 4))
             .map(|_| (random.between(0, busy), random.between(100 * MILLI, 12 * SECOND)))

@@ -75,8 +75,7 @@ impl World {
         let plan = Plan::draw(promise, &mut random);
         let start = Instant::now();
         let settings = Arc::new(plan.settings.clone());
-        let mut connection =
-            |room| Connection::new(Session::new(settings.clone(), random.next(), start), room);
+        let mut connection = |room| Connection::new(Session::new(settings.clone(), random.next(), start), room);
         let connections = plan.clients.iter().map(|client| connection(client.room)).collect();
         let account = || Account { attached: Some(0), ..Account::default() };
         let upstream = Upstream { accounts: plan.clients.iter().map(|_| account()).collect(), ..Upstream::default() };
@@ -196,7 +195,9 @@ impl World {
             }
             Happening::Comments => {
                 for client in 0..self.connections.len() {
-                    if let Some(generation) = self.upstream.accounts[client].attached.filter(|_| !self.upstream.is_stalled) {
+                    if let Some(generation) =
+                        self.upstream.accounts[client].attached.filter(|_| !self.upstream.is_stalled)
+                    {
                         self.send(client, generation, Item::Comment);
                     }
                 }
@@ -427,7 +428,9 @@ impl World {
             // It broke before its head came.
             return self.reopen_ends(client, generation, Reopened::Failed);
         }
-        if let Some(stream) = connection.stream.as_mut().filter(|stream| stream.generation == generation && !stream.over) {
+        if let Some(stream) =
+            connection.stream.as_mut().filter(|stream| stream.generation == generation && !stream.over)
+        {
             stream.over = matches!(item, Item::End(_));
             stream.inbox.push_back(item);
             self.turn(client);
@@ -547,16 +550,15 @@ impl World {
             return;
         }
         let latency = self.latency();
-        let refused = |status, seconds: Option<u64>| Reopened::Refused {
-            status,
-            retry_after: seconds.map(Duration::from_secs),
-        };
+        let refused =
+            |status, seconds: Option<u64>| Reopened::Refused { status, retry_after: seconds.map(Duration::from_secs) };
         if self.upstream.is_down {
             return self.after(latency, Happening::ReopenEnds(client, generation, Reopened::Failed));
         }
         if self.fails() {
             let wait = self.random.between(0, 4);
-            let outcome = self.random.pick(&[refused(503, Some(wait)), refused(429, None), refused(502, None), Reopened::Failed]);
+            let outcome =
+                self.random.pick(&[refused(503, Some(wait)), refused(429, None), refused(502, None), Reopened::Failed]);
             return self.after(latency, Happening::ReopenEnds(client, generation, outcome));
         }
         // A backend may send again what it has sent before.
