@@ -45,7 +45,7 @@ fn settings() -> impl Strategy<Value = Settings> {
     (limits(), retry, overflow, batch, on_gap, refused, named, any::<(bool, bool)>()).prop_map(
         |(mut settings, retry, overflow, batch, on_gap, refused_message, named_events, (replies, notify_close))| {
             settings.reconnect.on_gap = on_gap;
-            Settings { retry, overflow, batch, refused_message, named_events, replies, notify_close, ..settings }
+            Settings { retry, batch, replies, overflow, named_events, refused_message, notify_close, ..settings }
         },
     )
 }

@@ -38,7 +38,7 @@ pub(super) enum Kind {
 }
 
 /// What upstream sends.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) enum What {
     /// A text of this size, with a new id, an old one, or none.
     Text(u16, Id),

@@ -18,8 +18,8 @@ pub(super) struct World {
     /// The main stream is open.
     main: bool,
     reopening: bool,
-    /// Until when upstream wants not to be asked for the stream; for ever if that is beyond what a clock can say.
-    asked_to_wait: Option<Option<Instant>>,
+    /// When upstream has asked for a wait before it is asked for the stream again, and for how long.
+    asked_to_wait: Option<(Instant, Duration)>,
     reply_streams: u32,
     /// Event ids that were used, oldest first.
     ids: Vec<u64>,
@@ -123,7 +123,7 @@ impl World {
                 self.main = reopened == Reopened::Open;
                 let gaps = self.scene.session.counts().gaps;
                 if let Reopened::Refused { retry_after, .. } = reopened {
-                    self.asked_to_wait = retry_after.map(|wait| self.scene.now.checked_add(wait));
+                    self.asked_to_wait = retry_after.map(|wait| (self.scene.now, wait));
                 }
                 self.step(Input::Reopened(reopened))?;
                 self.told_of_gap(gaps);
@@ -170,14 +170,14 @@ impl World {
         let named =
             |name: Option<&'static str>, data: &str| Event { name: name.map(Text::from_static), data: data.into() };
         let newest = self.ids.len();
-        let (event, id, says_nothing) = match &what {
+        let (event, id, says_nothing) = match what {
             What::Text(size, id) => {
                 let id = match id {
                     Id::New => Some(newest as u64),
-                    Id::Again(back) => Some(self.ids[newest.saturating_sub(1 + usize::from(*back))]),
+                    Id::Again(back) => Some(self.ids[newest.saturating_sub(1 + usize::from(back))]),
                     Id::None => None,
                 };
-                (named(None, &self.numbered((*size).into())), id, usize::from(*size) > MAX_MESSAGE)
+                (named(None, &self.numbered(size.into())), id, usize::from(size) > MAX_MESSAGE)
             }
             What::Named => (named(Some("other"), "x"), None, false),
             What::Gap => (named(Some("tidegate.gap"), ""), None, true),
@@ -326,7 +326,7 @@ impl World {
             Output::Post(delivery) => self.post(delivery)?,
             Output::Reopen { .. } => {
                 prop_assert!(!self.main && !self.reopening, "asked for a second stream");
-                let too_soon = |until: Option<Instant>| until.is_none_or(|until| self.scene.now < until);
+                let too_soon = |(since, wait): (Instant, Duration)| self.scene.now - since < wait;
                 prop_assert!(!self.asked_to_wait.take().is_some_and(too_soon), "upstream has asked for a longer wait");
                 self.reopening = true;
             }
@@ -382,7 +382,7 @@ impl World {
                 Payload::Batch { form, body: body.into(), count }
             }
             Payload::Batch { form, .. } => {
-                let body = texts.map(|text| format!("{text}\n")).collect::<String>();
+                let body = texts.flat_map(|text| [text, "\n"]).collect::<String>();
                 Payload::Batch { form, body: body.into(), count }
             }
             _ => Payload::Message(self.messages[first].clone()),

@@ -40,6 +40,7 @@ pub(super) enum Frame {
 }
 
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is one fact about a side")]
 pub(super) struct Connection {
     pub session: Session,
     pub stream: Option<Stream>,

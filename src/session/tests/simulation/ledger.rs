@@ -16,6 +16,7 @@ pub(super) fn check(world: &World) -> Result<(), String> {
         check_ending(promise, connection)
             .and_then(|()| check_up(promise, connection, account))
             .and_then(|()| check_down(promise, connection, account))
+            .and_then(|()| check_leave(world, connection, account))
             .map_err(|problem| {
                 let counts = connection.session.counts();
                 format!("client {client}: {problem}; {counts:?}; {:?}", connection.session.closed())
@@ -52,6 +53,14 @@ fn check_up(promise: Promise, connection: &Connection, account: &Account) -> Res
     let all =
         is_closed_for_doubt(promise, connection) || connection.left_early || recorded.len() as u64 == connection.sent;
     must(all, || format!("{} were sent, upstream has {}", connection.sent, recorded.len()))
+}
+
+/// Upstream is told that a client is gone, where the route says so.
+fn check_leave(world: &World, connection: &Connection, account: &Account) -> Result<(), String> {
+    let (wanted, told) = (world.plan.settings.notify_close, account.told > 0);
+    // During an outage it may not be heard.
+    let may_fail = connection.left_early || is_closed_for_doubt(world.plan.promise, connection);
+    must(told == wanted || (wanted && may_fail), || format!("upstream was told {} times of the end", account.told))
 }
 
 fn check_down(promise: Promise, connection: &Connection, account: &Account) -> Result<(), String> {

@@ -1,6 +1,6 @@
 //! The one source of chance.
 
-/// A SplitMix64 generator.
+/// A `SplitMix64` generator.
 #[derive(Debug)]
 pub(super) struct Random(u64);
 

@@ -13,7 +13,7 @@ use super::upstream::{Account, Request, Upstream};
 const ANSWER_TIMEOUT: Micros = 10 * SECOND;
 
 /// What happens at some time.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 enum Happening {
     Types(usize),
     Leaves(usize),
