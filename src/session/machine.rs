@@ -176,7 +176,12 @@ impl Session {
     #[must_use]
     pub fn reads_client(&self) -> bool {
         match &self.phase {
-            Phase::Open => self.up.queued_bytes() < self.settings.queue && !self.up.is_held(),
+            Phase::Open => {
+                // What a client asks for waits for it. Whoever asks on and does not read is not heard any further.
+                let asks_too_much =
+                    self.settings.overflow == Overflow::Pause && self.down.bytes() >= self.settings.send_queue;
+                self.up.queued_bytes() < self.settings.queue && !self.up.is_held() && !asks_too_much
+            }
             Phase::Ending { client, .. } => !matches!(client, ClientSide::Gone),
             Phase::Closed { .. } => false,
         }
@@ -447,6 +452,10 @@ impl Session {
     }
 
     fn posted(&mut self, delivery: Delivery, outcome: PostOutcome, now: Instant, out: &mut Vec<Output>) {
+        if delivery.count() > 0 && self.has_given_up_delivering() {
+            // It was counted as undelivered when it was given up.
+            return;
+        }
         self.up.landed(&delivery);
         let idempotent = self.settings.retry == Retry::Idempotent || matches!(delivery.payload, Payload::Leave(_));
         let (repeated, cause) = match outcome {
@@ -685,6 +694,18 @@ impl Session {
             let Some(delivery) = self.up.next(first, now, &self.settings) else { return };
             self.counts.retries += u64::from(delivery.attempt > 0);
             out.push(Output::Post(delivery));
+        }
+    }
+
+    /// Whether the client's messages, those under way included, are of no more interest. POSTs may still come back: the
+    /// news that the client is gone keeps the driver from dropping them.
+    const fn has_given_up_delivering(&self) -> bool {
+        match &self.phase {
+            Phase::Open => false,
+            Phase::Ending { delivering_until, leave, .. } => {
+                delivering_until.is_none() || matches!(leave, Leave::Posted)
+            }
+            Phase::Closed { .. } => true,
         }
     }
 

@@ -124,7 +124,9 @@ impl MainStream {
         let (first, max) = (settings.reconnect.first_delay, settings.reconnect.max_delay);
         let jitter = self.backoff.wait(self.attempt, first, max);
         self.attempt = self.attempt.saturating_add(1);
-        // What upstream asks for in a stream is a wish; what it asks for in a refusal is a limit.
+        // What upstream asks for in a stream is a wish; what it asks for in a refusal is a limit, unless it is longer than
+        // the stream is waited for at all.
+        let at_least = at_least.min(settings.reconnect.give_up_after);
         let wait = self.retry.min(max).max(at_least) + jitter;
         self.state = State::Waiting { until: now.checked_add(wait).unwrap_or(now) };
     }

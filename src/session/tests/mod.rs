@@ -1,6 +1,9 @@
 //! The session as lists of inputs: no socket, no sleep, time as an argument.
 
+mod limits;
+mod properties;
 mod reopening;
+mod simulation;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -246,6 +246,9 @@ fn time_without_a_stream_does_not_count_against_a_message() {
     scene.until_reopen();
     let again = one_post(scene.step(Input::Reopened(Reopened::Open)));
     assert_eq!((again.sequence, again.attempt), (1, 1));
+    // It may fail once more.
+    assert!(scene.step(Input::Posted(again, PostOutcome::InDoubt(Doubt::Broken))).is_empty());
+    assert_eq!(one_post(scene.next()).attempt, 2);
 }
 
 #[test]
