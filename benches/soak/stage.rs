@@ -154,6 +154,7 @@ impl Stage {
         section.note("... and had been recorded: keys seen twice", ledger.seen_twice);
         let reopens = ledger.reopens();
         section.note("event streams reopened", reopens.total);
+        section.none("... of them without a position", ledger.without_position);
         if reopens.piled_up > 0 {
             section.note("... of them asked for while the endpoint stood still", reopens.piled_up);
         }

@@ -139,7 +139,7 @@ async fn stream(request: &Request<Incoming>, asked: &Asked, shared: &Arc<Shared>
     let (fault, faults) = watch::channel(Fault::None);
     // A stream that was there before loses its switch and is left alone.
     shared.streams.lock().unwrap().insert(visit, fault);
-    shared.tell(Told::Opened { visit, at: now() });
+    shared.tell(Told::Opened { visit });
     let log = Log { visit, born, period: asked.period, size: asked.size, beat: asked.beat };
     let told = shared.told.clone();
     tokio::spawn(async move {

@@ -100,6 +100,8 @@ pub(crate) struct Ledger {
     streams: HashMap<(usize, Visit), u32>,
     /// Requests for event streams of connections that had one before: when they came.
     reopens: Vec<Micros>,
+    /// ... and how many of them named no position.
+    pub(crate) without_position: u64,
     /// ... and how many piled up at an endpoint that stood still.
     piled_up: usize,
     /// Endpoints that stood still, and when they went on.
@@ -120,12 +122,13 @@ pub(crate) struct Ledger {
 /// What upstream says.
 impl Ledger {
     /// A request for an event stream.
-    pub(crate) fn opening(&mut self, endpoint: usize, visit: Visit, born: Micros, at: Micros) {
+    pub(crate) fn opening(&mut self, endpoint: usize, visit: Visit, born: Micros, last: Option<u64>, at: Micros) {
         let entry = self.visits.entry(visit).or_default();
         if entry.born == 0 {
             entry.born = born;
             return;
         }
+        self.without_position += u64::from(last.is_none());
         // It was asked at any time since it stopped, and all at once is only when it reads.
         if self.thawed.get(&endpoint).is_some_and(|thawed| at < thawed + PILE) {
             self.piled_up += 1;
