@@ -65,6 +65,10 @@ impl Store {
                 let answer = Answer { what: What::Accept, delay_ms: manners.open_delay, close: false };
                 Some(Order::Answer { request, answer })
             }
+            Told::GivenUp { visit } => {
+                ledger.answered_opening(endpoint, visit);
+                None
+            }
             Told::Opened { visit } => {
                 ledger.opened(endpoint, visit);
                 None

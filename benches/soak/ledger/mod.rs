@@ -139,6 +139,7 @@ impl Ledger {
         self.most_reopening = self.most_reopening.max(self.reopening.len());
     }
 
+    /// It is answered, or nobody waits for that any more.
     pub(crate) fn answered_opening(&mut self, endpoint: usize, visit: Visit) {
         self.reopening.remove(&(endpoint, visit));
     }
@@ -155,6 +156,11 @@ impl Ledger {
                 self.streams.remove(&(endpoint, visit));
             }
         }
+    }
+
+    /// It stands still: whom it has not answered by now, it will not answer in time.
+    pub(crate) fn frozen(&mut self, endpoint: usize) {
+        self.reopening.retain(|(nth, _)| *nth != endpoint);
     }
 
     pub(crate) fn thawed(&mut self, endpoint: usize, at: Micros) {
