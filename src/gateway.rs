@@ -2,24 +2,30 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
+use crate::admin;
+use crate::bridge::memory::{Change, Memory};
+use crate::bridge::registry::Registry;
 use crate::bridge::{Bridges, Stop};
 use crate::config::Config;
 use crate::edge::listener::{BindError, Listener};
 use crate::edge::routes::RouteTable;
 use crate::edge::{Edge, Fallback};
+use crate::process;
+use crate::process::memory::Resident;
 use crate::upstream::Upstream;
 
 /// How long connections that are cut may take to say so in the log.
 const LAST_LINE: Duration = Duration::from_secs(1);
 
-/// How often idle upstream connections are looked through.
-const SWEEP: Duration = Duration::from_secs(5);
+/// How often the memory of the process is looked at: ten thousand new connections a second are 35 MiB in that time.
+const SAMPLE: Duration = Duration::from_millis(250);
 
 /// Why the gateway cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +33,9 @@ pub enum StartError {
     /// An address is taken, or not ours.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// The same of the admin listener's address.
+    #[error(transparent)]
+    Admin(#[from] admin::BindError),
     /// The TLS library refuses an upstream's settings.
     #[error("TLS settings for upstream {upstream} cannot be used")]
     Tls {
@@ -44,13 +53,18 @@ pub enum StartError {
 #[derive(Debug)]
 pub struct Gateway {
     addresses: Vec<SocketAddr>,
+    admin_address: Option<SocketAddr>,
     listeners: TaskTracker,
     connections: TaskTracker,
     upstream: TaskTracker,
+    /// What looks at the others, and therefore ends last.
+    observers: TaskTracker,
     /// Tells listeners and connections to end.
     stop: Stop,
     /// Ends upstream connections, once nobody needs them.
     disconnect: CancellationToken,
+    /// Ends the observers.
+    look_away: CancellationToken,
     drain_timeout: Duration,
 }
 
@@ -70,11 +84,14 @@ impl Gateway {
     pub fn start(config: Config, fallback: Option<Fallback>) -> Result<Self, StartError> {
         let gateway = Self {
             addresses: Vec::new(),
+            admin_address: None,
             listeners: TaskTracker::new(),
             connections: TaskTracker::new(),
             upstream: TaskTracker::new(),
+            observers: TaskTracker::new(),
             stop: Stop::default(),
             disconnect: CancellationToken::new(),
+            look_away: CancellationToken::new(),
             drain_timeout: config.server.drain_timeout,
         };
         let upstreams = config
@@ -88,20 +105,51 @@ impl Gateway {
             .collect::<Result<Vec<_>, _>>()?;
         // All are bound before one serves: a gateway that cannot start has not begun to.
         let listeners = config.listeners.into_iter().map(Listener::bind).collect::<Result<Vec<_>, _>>()?;
+        let admin = config.admin.as_ref().map(admin::Server::bind).transpose()?;
+        let registry = Arc::new(Registry::new(config.routes.iter().map(|route| route.path.clone())));
+        let routes = RouteTable::build(config.routes).map_err(|_| StartError::Overlap)?;
+        let memory = gateway.watch_memory(config.server.max_memory);
+        let bridges = Bridges::new(upstreams.iter().cloned(), registry.clone(), memory.clone());
         let edge = Arc::new(Edge {
-            routes: RouteTable::build(config.routes).map_err(|_| StartError::Overlap)?,
-            bridges: Bridges::new(upstreams.iter().cloned()),
+            routes,
+            bridges: bridges.clone(),
             fallback,
             connections: gateway.connections.clone(),
             stop: gateway.stop.clone(),
         });
-        gateway.upstream.spawn(sweep(upstreams, gateway.disconnect.clone()));
+        upstreams.iter().for_each(Upstream::maintain);
         let addresses = listeners.iter().map(Listener::address).collect();
         for listener in listeners {
             info!(address = %listener.address(), "listening");
             gateway.listeners.spawn(listener.run(edge.clone()));
         }
-        Ok(Self { addresses, ..gateway })
+        let admin_address = admin.as_ref().map(admin::Server::address);
+        if let Some(admin) = admin {
+            info!(address = %admin.address(), "admin listening");
+            let draining = gateway.stop.shutdown.clone();
+            let sources = admin::Sources {
+                registry,
+                bridges,
+                memory,
+                draining,
+                started: Instant::now(),
+                version: process::VERSION,
+            };
+            gateway.observers.spawn(admin.run(sources, gateway.observers.clone(), gateway.look_away.clone()));
+        }
+        Ok(Self { addresses, admin_address, ..gateway })
+    }
+
+    /// Looks at the memory of the process from now on, with this budget or with four fifths of what the process may have:
+    /// the rest is for what those who are in still need.
+    fn watch_memory(&self, budget: Option<u64>) -> Arc<Memory> {
+        let budget = budget.or_else(|| process::memory::limit().map(|limit| limit / 5 * 4));
+        let memory = Arc::new(Memory::new(budget));
+        match Resident::open() {
+            Ok(resident) => drop(self.observers.spawn(sample(memory.clone(), resident, self.look_away.clone()))),
+            Err(error) => info!(%error, "the memory of the process cannot be read here, max_memory has no effect"),
+        }
+        memory
     }
 
     /// Where it listens, in the order of the configuration, with real ports.
@@ -110,8 +158,14 @@ impl Gateway {
         &self.addresses
     }
 
-    /// Stops: no new connections, a close frame to every client, and, once they are gone or the deadline has passed, an
-    /// end to all connections upstream.
+    /// Where the admin listener is, with its real port; `None` if there is none.
+    #[must_use]
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin_address
+    }
+
+    /// Stops: not ready any more, no new connections, a close frame to every client, and, once they are gone or the deadline
+    /// has passed, an end to all connections upstream. The admin listener answers until all that is done.
     pub async fn stop(self) -> Drained {
         // Counted first: some are gone as soon as they are asked.
         let open = self.connections.len();
@@ -132,18 +186,39 @@ impl Gateway {
         self.upstream.close();
         // Nothing there waits for anybody once it is told to end.
         self.upstream.wait().await;
+        self.look_away.cancel();
+        self.observers.close();
+        // Answers under way there have a limit of their own.
+        self.observers.wait().await;
         info!(cut, "stopped");
         Drained { cut }
     }
 }
 
-/// Closes idle upstream connections in time.
-async fn sweep(upstreams: Vec<Arc<Upstream>>, stop: CancellationToken) {
-    let mut every = tokio::time::interval(SWEEP);
+/// Compares the memory of the process with its budget, again and again.
+async fn sample(memory: Arc<Memory>, resident: Resident, stop: CancellationToken) {
+    let mut every = tokio::time::interval(SAMPLE);
+    every.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
-            _ = every.tick() => upstreams.iter().for_each(|upstream| upstream.close_idle()),
+            _ = every.tick() => {}
             () = stop.cancelled() => return,
+        }
+        let change = memory.sample(|| resident.read());
+        let held = memory.held();
+        match change {
+            Ok(None) => {}
+            Ok(Some(Change::Over)) => {
+                let (resident, budget) = (held.resident, held.budget);
+                warn!(resident, budget, "memory above its budget, refusing new connections");
+            }
+            Ok(Some(Change::Kept)) => {
+                let (resident, budget) = (held.resident, held.budget);
+                info!(resident, budget, "memory within its budget again, letting new connections in");
+            }
+            Err(error) => {
+                return warn!(%error, "the memory of the process cannot be read any more, max_memory has no effect");
+            }
         }
     }
 }

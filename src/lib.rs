@@ -8,10 +8,13 @@
 //!                                    |    session          the rules: pure, no I/O, no clock
 //!                                    |    protocol         the formats: pure, bytes in, values out
 //!  commands --> config --> gateway --'                     gateway builds all of it and owns its tasks
+//!                             |
+//!  operators --------------> admin                            admin shows what the bridge has counted
 //! ```
 //!
 //! `docs/architecture.md` tells the story; `docs/protocol.md` is the contract with backends.
 
+pub mod admin;
 pub mod bridge;
 pub mod commands;
 pub mod config;

@@ -1,6 +1,11 @@
-//! What the process asks of the system before it serves.
+//! What the process asks of the system, and what it is itself.
+
+pub mod memory;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// The version of this program.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Raises the soft limit on open files to the hard one: every client takes a descriptor, and so may its event stream.
 /// Failing leaves the limit as it was.

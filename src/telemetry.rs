@@ -1,4 +1,4 @@
-//! Logs: what is told to operators, and in which form.
+//! What is told to operators: logs and their form, metrics and their names.
 
 use std::io::{self, IsTerminal as _};
 
@@ -36,6 +36,7 @@ pub enum Format {
 }
 
 mod lines;
+pub mod metrics;
 
 pub use lines::{Opening, Refused, chain, connection_closed, connection_opened, refused};
 

@@ -6,28 +6,21 @@
 
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use futures_util::FutureExt as _;
 use tokio::time::Sleep;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
-use tracing::{debug, error};
+use tracing::error;
 
 use super::Stop;
-use super::open::event_limits;
-use super::request::Requests;
-use super::settings::Settings;
-use super::socket::{ClientSocket, Gone};
+use super::registry::{Live, Snapshot};
+use super::socket::{ClientSocket, Gone, Wanted};
+use super::upstream_side::{FromUpstream, UpstreamSide};
 use crate::protocol::sse::Event;
-use crate::session::{Cause, ClientInput, Counts, Delivery, Input, Output, PostOutcome, Session, Source, StreamEnd};
-use crate::upstream::Pool;
+use crate::session::{Cause, ClientInput, Counts, EventOf, Input, Output, Reopened, Session, Source, StreamEnd};
 use crate::upstream::events::EventStream;
-use crate::upstream::messages::{Answered, Rules, post};
-
-/// A POST under way. Boxed, because a connection spends nearly all of its life without one.
-type Post = Pin<Box<dyn Future<Output = (Delivery, Answered)> + Send>>;
 
 /// How much happens in one go before what is buffered is written and other tasks get their turn: enough small messages
 /// to fill the buffer of a socket more than once, and less than a tenth of a millisecond.
@@ -38,6 +31,7 @@ pub(super) struct Driver<S> {
     session: Session,
     client: Client<S>,
     upstream: UpstreamSide,
+    live: Live,
     outputs: Vec<Output>,
 }
 
@@ -46,58 +40,24 @@ struct Client<S> {
     socket: Option<S>,
     hanging_up: bool,
     unflushed: bool,
-    /// It had nothing when it was last asked in this turn, and will wake the task when it has.
-    asleep: bool,
-}
-
-/// What the connection holds of upstream.
-struct UpstreamSide {
-    main: Option<EventStream>,
-    replies: Vec<EventStream>,
-    /// Which stream is asked first; the main one is number 0.
-    turn: usize,
-    posts: Vec<Post>,
-    /// The newest thing that went wrong, for the log.
-    failure: Option<Box<str>>,
-    requests: Requests,
-    pool: Arc<Pool>,
-    settings: Arc<Settings>,
+    /// What it had none of when it was last asked in this turn; it will wake the task when it has.
+    asleep: Option<Wanted>,
 }
 
 /// Something that happened, owned; an event's position stays with its stream until it is taken.
 enum Happened {
-    Client(ClientInput),
     Event(Event, Source, usize),
-    StreamEnded(Source, StreamEnd),
-    Posted(Delivery, PostOutcome),
-    Tick,
-    Shutdown,
-    Cut,
+    Other(Input<'static>),
 }
 
 impl<S: ClientSocket> Driver<S> {
-    /// A driver for a session whose streams are open.
-    pub(super) fn new(
-        session: Session,
-        socket: S,
-        events: EventStream,
-        requests: Requests,
-        pool: Arc<Pool>,
-        settings: Arc<Settings>,
-    ) -> Self {
+    /// A driver for a session whose event stream is open.
+    pub(super) fn new(session: Session, socket: S, upstream: UpstreamSide, live: Live) -> Self {
         Self {
             session,
-            client: Client { socket: Some(socket), hanging_up: false, unflushed: false, asleep: false },
-            upstream: UpstreamSide {
-                main: Some(events),
-                replies: Vec::new(),
-                turn: 0,
-                posts: Vec::new(),
-                failure: None,
-                requests,
-                pool,
-                settings,
-            },
+            client: Client { socket: Some(socket), hanging_up: false, unflushed: false, asleep: None },
+            upstream,
+            live,
             outputs: Vec::new(),
         }
     }
@@ -110,27 +70,44 @@ impl<S: ClientSocket> Driver<S> {
         let driven = std::future::poll_fn(|cx| self.poll(cx, &mut alarm, &mut stopping));
         // A defect ends one connection, and its client is told so; it does not take the others with it.
         if let Ok(cause) = AssertUnwindSafe(driven).catch_unwind().await {
-            return (cause, self.session.counts());
+            return (cause, *self.session.counts());
         }
         error!("a connection's task panicked; this is a defect in tidegate, please report it");
         Box::pin(self.client.tell_defect()).await;
-        (Cause::Defect, self.session.counts())
+        (Cause::Defect, *self.session.counts())
     }
 
     /// The newest thing that went wrong upstream, for the log.
     pub(super) fn failure(&self) -> Option<&str> {
-        self.upstream.failure.as_deref()
+        self.upstream.failure()
+    }
+
+    /// Counts the connection among those that have ended.
+    pub(super) fn close(self, cause: &Cause, counts: &Counts) {
+        self.live.close(cause, counts);
     }
 
     fn poll(&mut self, cx: &mut Context<'_>, alarm: &mut Alarm, stopping: &mut Stopping) -> Poll<Cause> {
+        let polled = self.poll_turn(cx, alarm, stopping);
+        self.live.store(&Snapshot {
+            counts: *self.session.counts(),
+            queued_up: self.session.queued_up(),
+            queued_down: self.session.queued_down(),
+            stream: self.session.stream_state(),
+        });
+        polled
+    }
+
+    /// All that can be done without waiting, or as much of it as is fair.
+    fn poll_turn(&mut self, cx: &mut Context<'_>, alarm: &mut Alarm, stopping: &mut Stopping) -> Poll<Cause> {
         // Each wake-up may have come from the client.
-        self.client.asleep = false;
+        self.client.asleep = None;
         // These two wake the task by themselves, so that one look per wake-up is enough.
         while let Poll::Ready(happened) = stopping.poll(cx) {
             self.step(happened);
         }
         if alarm.poll(cx, self.session.next_deadline()).is_ready() {
-            self.step(Happened::Tick);
+            self.step(Happened::Other(Input::Tick));
         }
         for _ in 0..STEPS_PER_POLL {
             if let Some(cause) = self.session.closed() {
@@ -140,15 +117,15 @@ impl<S: ClientSocket> Driver<S> {
                 Poll::Ready(happened) => happened,
                 // Nothing more to read: now write, once for all of it.
                 Poll::Pending => match self.client.poll_flush(cx) {
-                    Err(Gone) => Happened::Client(ClientInput::Gone),
-                    Ok(()) if alarm.poll(cx, self.session.next_deadline()).is_ready() => Happened::Tick,
+                    Err(Gone) => Happened::Other(Input::Client(ClientInput::Gone)),
+                    Ok(()) if alarm.poll(cx, self.session.next_deadline()).is_ready() => Happened::Other(Input::Tick),
                     Ok(()) => return Poll::Pending,
                 },
             };
             self.step(happened);
         }
         if self.client.poll_flush(cx).is_err() {
-            self.step(Happened::Client(ClientInput::Gone));
+            self.step(Happened::Other(Input::Client(ClientInput::Gone)));
         }
         cx.waker().wake_by_ref();
         Poll::Pending
@@ -157,72 +134,105 @@ impl<S: ClientSocket> Driver<S> {
     /// The next thing that happened. What slows one side down is here: a side is polled only while the session and the
     /// other side can take what it gives.
     fn poll_happened(&mut self, cx: &mut Context<'_>) -> Poll<Happened> {
-        if let Poll::Ready(posted) = self.upstream.poll_posts(cx) {
-            return Poll::Ready(posted);
+        // First, because an answer to a POST may hold a message as well.
+        if let Poll::Ready(room) = self.poll_room(cx) {
+            return Poll::Ready(Happened::Other(room));
         }
-        if self.session.reads_client()
-            && let Poll::Ready(input) = self.client.poll(cx)
-        {
-            return Poll::Ready(Happened::Client(input));
+        if let Poll::Ready((delivery, outcome)) = self.upstream.poll_posts(cx) {
+            return Poll::Ready(Happened::Other(Input::Posted(delivery, outcome)));
         }
-        if self.session.reads_events() && self.client.has_room(cx) {
-            return self.upstream.poll_events(cx);
+        if let Poll::Ready(reopened) = self.upstream.poll_reopening(cx) {
+            if reopened == Reopened::Open {
+                self.live.set_endpoint(self.upstream.endpoint());
+            }
+            return Poll::Ready(Happened::Other(Input::Reopened(reopened)));
         }
-        Poll::Pending
+        // A client that is slowed down can still answer a ping, send one, and leave.
+        let wanted = if self.session.reads_client() { Wanted::Everything } else { Wanted::Control };
+        if let Poll::Ready(input) = self.client.poll(cx, wanted) {
+            return Poll::Ready(Happened::Other(Input::Client(input)));
+        }
+        if !self.session.reads_events() {
+            return Poll::Pending;
+        }
+        self.upstream.poll_events(cx).map(|happened| match happened {
+            FromUpstream::Event(event, source, at) => Happened::Event(event, source, at),
+            FromUpstream::Alive => Happened::Other(Input::StreamAlive),
+            FromUpstream::StreamEnded(end, left) => Happened::Other(Input::StreamEnded(end, left)),
+            FromUpstream::ReplyEnded(end) => Happened::Other(Input::ReplyEnded(end)),
+        })
+    }
+
+    /// What has changed about the room for messages in the client's socket.
+    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Input<'static>> {
+        let waits = self.session.client_waits();
+        if !waits && !self.session.is_open() {
+            return Poll::Pending;
+        }
+        let busy = self.session.client_is_busy();
+        match self.client.has_room(cx) {
+            true if busy || waits => Poll::Ready(Input::ClientReady),
+            false if !busy => Poll::Ready(Input::ClientBusy),
+            _ => Poll::Pending,
+        }
     }
 
     fn step(&mut self, happened: Happened) {
         let now = Instant::now();
         let outputs = &mut self.outputs;
         match happened {
-            Happened::Client(input) => self.session.step(Input::Client(input), now, outputs),
             Happened::Event(event, source, at) => {
-                let id = self.upstream.stream(source, at).map_or("", EventStream::last_event_id);
-                self.session.step(Input::Event(event, id), now, outputs);
+                let stream = self.upstream.stream(source, at);
+                let last_event_id = stream.map_or("", EventStream::last_event_id);
+                let own_id = stream.is_some_and(EventStream::has_own_id);
+                self.session.step(Input::Event(event, EventOf { source, last_event_id, own_id }), now, outputs);
             }
-            Happened::StreamEnded(source, end) => self.session.step(Input::StreamEnded(source, end), now, outputs),
-            Happened::Posted(delivery, outcome) => self.session.step(Input::Posted(delivery, outcome), now, outputs),
-            Happened::Tick => self.session.step(Input::Tick, now, outputs),
-            Happened::Shutdown => self.session.step(Input::Shutdown, now, outputs),
-            Happened::Cut => self.session.step(Input::Cut, now, outputs),
+            Happened::Other(input) => self.session.step(input, now, outputs),
         }
         let mut outputs = std::mem::take(&mut self.outputs);
-        let mut lost = false;
+        let (mut lost, mut stalled) = (false, false);
         for output in outputs.drain(..) {
-            lost |= match output {
-                Output::Post(delivery) => {
-                    self.upstream.post(delivery);
-                    false
-                }
-                output => self.client.perform(output).is_err(),
-            };
+            match output {
+                Output::Post(delivery) => self.upstream.post(delivery),
+                Output::Reopen { resume } => self.upstream.reopen(resume),
+                Output::DropStream => stalled = true,
+                output => lost |= self.client.perform(output).is_err(),
+            }
         }
         self.outputs = outputs;
-        if !self.session.awaits_posts() && !self.upstream.posts.is_empty() {
-            self.upstream.posts = Vec::new();
+        if !self.session.awaits_posts() {
+            self.upstream.drop_posts();
         }
-        if !self.session.reads_events() && !self.upstream.replies.is_empty() {
-            self.upstream.replies = Vec::new();
+        if !self.session.is_open() {
+            self.upstream.drop_replies();
         }
         if !self.session.needs_upstream() {
-            self.upstream.main = None;
+            self.upstream.drop_main();
         }
         if lost {
             self.client.socket = None;
-            self.step(Happened::Client(ClientInput::Gone));
+            self.step(Happened::Other(Input::Client(ClientInput::Gone)));
+        }
+        if stalled {
+            let left = self.upstream.end_main(StreamEnd::Stalled);
+            self.step(Happened::Other(Input::StreamEnded(StreamEnd::Stalled, left)));
         }
     }
 }
 
 impl<S: ClientSocket> Client<S> {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ClientInput> {
-        let Some(socket) = self.socket.as_mut().filter(|_| !self.asleep) else { return Poll::Pending };
-        let input =
-            if self.hanging_up { socket.poll_hang_up(cx).map(|()| ClientInput::Gone) } else { socket.poll_receive(cx) };
+    fn poll(&mut self, cx: &mut Context<'_>, wanted: Wanted) -> Poll<ClientInput> {
+        let asleep = self.asleep.is_some_and(|asked| asked >= wanted);
+        let Some(socket) = self.socket.as_mut().filter(|_| !asleep) else { return Poll::Pending };
+        let input = if self.hanging_up {
+            socket.poll_hang_up(cx).map(|()| ClientInput::Gone)
+        } else {
+            socket.poll_receive(cx, wanted)
+        };
         match input {
             Poll::Ready(ClientInput::Gone) => self.socket = None,
             Poll::Ready(_) => {}
-            Poll::Pending => self.asleep = true,
+            Poll::Pending => self.asleep = Some(wanted),
         }
         input
     }
@@ -241,14 +251,14 @@ impl<S: ClientSocket> Client<S> {
             Output::Close(frame) => socket.close(frame),
             Output::HangUp => {
                 self.hanging_up = true;
-                self.asleep = false;
+                self.asleep = None;
                 Ok(())
             }
             Output::Abandon => {
                 self.socket = None;
                 Ok(())
             }
-            Output::Post(_) => Ok(()),
+            Output::Post(_) | Output::Reopen { .. } | Output::DropStream => Ok(()),
         }
     }
 
@@ -279,77 +289,6 @@ impl<S: ClientSocket> Client<S> {
     }
 }
 
-impl UpstreamSide {
-    fn stream_mut(&mut self, source: Source, at: usize) -> Option<&mut EventStream> {
-        match source {
-            Source::Main => self.main.as_mut(),
-            Source::Reply => self.replies.get_mut(at),
-        }
-    }
-
-    fn stream(&self, source: Source, at: usize) -> Option<&EventStream> {
-        match source {
-            Source::Main => self.main.as_ref(),
-            Source::Reply => self.replies.get(at),
-        }
-    }
-
-    fn post(&mut self, delivery: Delivery) {
-        let session = &self.settings.session;
-        let rules = Rules {
-            replies: session.replies,
-            max_message_size: session.max_message_size,
-            events: event_limits(&self.settings),
-            timeout: self.settings.message_timeout,
-        };
-        let request = self.requests.message(delivery.sequence, &delivery.message, &self.settings.text_type);
-        let pool = self.pool.clone();
-        self.posts.push(Box::pin(async move {
-            let answered = post(pool, request, rules).await;
-            (delivery, answered)
-        }));
-    }
-
-    fn poll_posts(&mut self, cx: &mut Context<'_>) -> Poll<Happened> {
-        for at in 0..self.posts.len() {
-            let Some(post) = self.posts.get_mut(at) else { break };
-            if let Poll::Ready((delivery, answered)) = post.as_mut().poll(cx) {
-                drop(self.posts.swap_remove(at));
-                self.replies.extend(answered.stream);
-                self.failure = answered.failure.map(Into::into).or(self.failure.take());
-                return Poll::Ready(Happened::Posted(delivery, answered.outcome));
-            }
-        }
-        Poll::Pending
-    }
-
-    /// The next event of any stream. The streams take turns, so that a flood on one does not hold up the others.
-    fn poll_events(&mut self, cx: &mut Context<'_>) -> Poll<Happened> {
-        let streams = 1 + self.replies.len();
-        for turn in 0..streams {
-            let at = (self.turn + turn) % streams;
-            let (source, at) = if at == 0 { (Source::Main, 0) } else { (Source::Reply, at - 1) };
-            let Some(stream) = self.stream_mut(source, at) else { continue };
-            let Poll::Ready(event) = stream.poll_event(cx) else { continue };
-            let failure = stream.failure();
-            self.turn = (self.turn + turn + 1) % streams;
-            return Poll::Ready(match event {
-                Ok(event) => Happened::Event(event, source, at),
-                Err(end) => {
-                    debug!(?source, ?end, failure = failure.as_deref(), "an event stream is over");
-                    self.failure = failure.map(Into::into).or(self.failure.take());
-                    match source {
-                        Source::Main => self.main = None,
-                        Source::Reply => drop(self.replies.swap_remove(at)),
-                    }
-                    Happened::StreamEnded(source, end)
-                }
-            });
-        }
-        Poll::Pending
-    }
-}
-
 /// Waits for the gateway's word: first the request to end, then the cut.
 struct Stopping {
     next: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
@@ -361,7 +300,7 @@ impl Stopping {
         let Some(next) = &mut self.next else { return Poll::Pending };
         ready!(next.as_mut().poll(cx));
         let cut = self.cut.take();
-        let happened = if cut.is_some() { Happened::Shutdown } else { Happened::Cut };
+        let happened = Happened::Other(if cut.is_some() { Input::Shutdown } else { Input::Cut });
         self.next = cut.map(|cut| Box::pin(cut.cancelled_owned()));
         Poll::Ready(happened)
     }

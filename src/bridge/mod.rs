@@ -4,10 +4,14 @@
 //! connection to its end.
 
 mod driver;
+pub mod memory;
 pub mod open;
+pub mod registry;
+mod reopen;
 mod request;
 mod settings;
 pub mod socket;
+mod upstream_side;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,7 +20,10 @@ pub use settings::{ForwardCookies, Settings};
 
 use tokio_util::sync::CancellationToken;
 
+use self::memory::Memory;
+use self::registry::Registry;
 use crate::upstream::Upstream;
+pub use crate::upstream::{BreakerState, HealthState, UpstreamSnapshot};
 
 /// How the gateway tells connections to end.
 #[derive(Clone, Debug, Default)]
@@ -34,23 +41,51 @@ pub struct Bridge {
     pub settings: Arc<Settings>,
     /// The upstream.
     pub upstream: Arc<Upstream>,
+    /// Where its connections stand while they live.
+    pub registry: Arc<Registry>,
+    /// Whether there is room for further ones.
+    pub memory: Arc<Memory>,
 }
 
-/// The upstreams by name, so that a route finds the one that its settings name.
+/// The upstreams by name, so that a route finds the one that its settings name, and what all bridges share.
 #[derive(Clone, Debug, Default)]
-pub struct Bridges(HashMap<Arc<str>, Arc<Upstream>>);
+pub struct Bridges {
+    upstreams: HashMap<Arc<str>, Arc<Upstream>>,
+    registry: Arc<Registry>,
+    memory: Arc<Memory>,
+}
 
 impl Bridges {
     /// Takes the upstreams in.
     #[must_use]
-    pub fn new(upstreams: impl IntoIterator<Item = Arc<Upstream>>) -> Self {
-        Self(upstreams.into_iter().map(|upstream| (upstream.name().clone(), upstream)).collect())
+    pub fn new(
+        upstreams: impl IntoIterator<Item = Arc<Upstream>>,
+        registry: Arc<Registry>,
+        memory: Arc<Memory>,
+    ) -> Self {
+        let upstreams = upstreams.into_iter().map(|upstream| (upstream.name().clone(), upstream)).collect();
+        Self { upstreams, registry, memory }
     }
 
     /// The bridge for a route's settings; `None` when they name no upstream, which the configuration rules out.
     #[must_use]
     pub fn of(&self, settings: &Arc<Settings>) -> Option<Bridge> {
-        let upstream = self.0.get(&settings.upstream)?;
-        Some(Bridge { settings: settings.clone(), upstream: upstream.clone() })
+        let upstream = self.upstreams.get(&settings.upstream)?.clone();
+        let (registry, memory) = (self.registry.clone(), self.memory.clone());
+        Some(Bridge { settings: settings.clone(), upstream, registry, memory })
+    }
+
+    /// How the upstreams stand, by name.
+    #[must_use]
+    pub fn snapshots(&self) -> Vec<UpstreamSnapshot> {
+        let mut snapshots: Vec<_> = self.upstreams.values().map(|upstream| upstream.snapshot()).collect();
+        snapshots.sort_by(|one, other| one.name.cmp(&other.name));
+        snapshots
+    }
+
+    /// Where connections, and requests that did not become one, are counted.
+    #[must_use]
+    pub fn registry(&self) -> &Arc<Registry> {
+        &self.registry
     }
 }

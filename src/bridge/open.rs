@@ -8,10 +8,12 @@ use http::{Response, StatusCode};
 use uuid::Uuid;
 
 use super::driver::Driver;
+use super::memory::Newcomer;
 pub use super::request::Asked;
 use super::request::Requests;
 use super::settings::Settings;
 use super::socket::ClientSocket;
+use super::upstream_side::UpstreamSide;
 use super::{Bridge, Stop};
 use crate::protocol::headers;
 use crate::protocol::problem::Problem;
@@ -19,51 +21,54 @@ use crate::protocol::sse::Limits;
 use crate::session::Session;
 use crate::telemetry::{self, Opening};
 use crate::upstream::events::EventStream;
-use crate::upstream::{Body, Pool, SendError, Use};
+use crate::upstream::{Body, OpenAnswer, OpenError, Pool};
 
 /// A connection that upstream has accepted and whose client is about to be.
 #[derive(Debug)]
 pub struct Opened {
-    id: Uuid,
     subprotocol: Option<HeaderValue>,
-    settings: Arc<Settings>,
+    bridge: Bridge,
     requests: Requests,
     pool: Arc<Pool>,
     events: EventStream,
     opening: Opening,
+    newcomer: Newcomer,
 }
 
 /// Asks upstream for the event stream of a new connection.
 ///
 /// # Errors
 ///
-/// What the client is answered instead of being let in (contract rules O3 to O6 in `docs/protocol.md`).
+/// What the client is answered instead of being let in (contract rules O3 to O6 in `docs/protocol.md`); 503 before
+/// upstream is asked while there is no memory for further connections.
 pub async fn open(bridge: &Bridge, asked: Asked<'_>, id: Uuid, route: &Arc<str>) -> Result<Opened, Problem> {
     let began = Instant::now();
+    let newcomer = bridge.memory.admit()?;
     let settings = &bridge.settings;
     let (requests, last_event_id) = Requests::new(&asked, settings, id)?;
-    let request = requests.events(last_event_id, asked.offered);
+    // A position that is no text can be passed on, but not be resumed from later.
+    let position = last_event_id.as_ref().and_then(|id| std::str::from_utf8(id.as_bytes()).ok()).unwrap_or_default();
+    let position = position.to_owned();
+    let request = requests.events(last_event_id);
 
-    let attempt = first_that_answers(bridge, &request);
-    let (pool, response) = tokio::time::timeout(settings.open_timeout, attempt).await.unwrap_or_else(|_| {
-        let log = format!("upstream {} gave no answer within {:?}", bridge.upstream.name(), settings.open_timeout);
-        Err(Problem::new(StatusCode::GATEWAY_TIMEOUT, "upstream-timeout", "upstream gave no answer in time")
-            .with_log(log))
-    })?;
+    let deadline = began + settings.open_timeout;
+    let OpenAnswer { pool, response, count } =
+        bridge.upstream.open(&id, &request, deadline, None).await.map_err(|error| no_answer(&error))?;
     // Outside the time limit, with one of its own: the answer was given with its head.
     let (subprotocol, body) = accept(response, &asked, settings).await?;
 
-    let events = EventStream::new(body, event_limits(settings), Some(pool.count_stream()));
+    let events = EventStream::new(body, event_limits(settings), position, Some(count));
     let opening = Opening {
         connection: id,
         route: route.clone(),
         peer: asked.peer,
         upstream: bridge.upstream.name().clone(),
-        endpoint: pool.name(),
+        endpoint: pool.name().into(),
         subprotocol: subprotocol.clone(),
         took: began.elapsed(),
     };
-    Ok(Opened { id, subprotocol, settings: settings.clone(), requests, pool, events, opening })
+    let bridge = bridge.clone();
+    Ok(Opened { subprotocol, bridge, requests, pool, events, opening, newcomer })
 }
 
 impl Opened {
@@ -75,7 +80,7 @@ impl Opened {
 
     /// The client was gone before it could be let in.
     pub fn abandoned(self, error: &(dyn std::error::Error + 'static)) {
-        tracing::debug!(connection = %self.id, error, "the client was gone before it could be let in");
+        tracing::debug!(connection = %self.requests.id(), error, "the client was gone before it could be let in");
     }
 
     /// Drives the connection to its end. `stop` can ask for that end.
@@ -84,14 +89,18 @@ impl Opened {
     pub fn run<S: ClientSocket>(self, socket: S, stop: Stop) -> impl Future<Output = ()> {
         let now = Instant::now();
         telemetry::connection_opened(&self.opening);
-        // The last byte of a version 7 UUID is random.
-        let spread = self.id.as_bytes().last().copied().unwrap_or_default();
-        let session = Session::new(self.settings.session.clone(), spread, now);
-        let mut driver = Driver::new(session, socket, self.events, self.requests, self.pool, self.settings);
+        let live = self.bridge.registry.open(&self.opening, now);
+        drop(self.newcomer);
+        // The low half of a version 7 UUID is random but for two bits.
+        let (_, seed) = self.requests.id().as_u64_pair();
+        let session = Session::new(self.bridge.settings.session.clone(), seed, now);
+        let upstream = UpstreamSide::new(self.bridge, self.requests, self.pool, self.events, self.subprotocol);
+        let mut driver = Driver::new(session, socket, upstream, live);
         let opening = self.opening;
         async move {
             let (cause, counts) = driver.run(stop).await;
             telemetry::connection_closed(&opening, &cause, driver.failure(), &counts, now.elapsed());
+            driver.close(&cause, &counts);
         }
     }
 }
@@ -105,24 +114,28 @@ pub(super) fn event_limits(settings: &Settings) -> Limits {
     }
 }
 
-/// Tries the endpoints in turn until one can be connected to.
-async fn first_that_answers(
-    bridge: &Bridge,
-    request: &crate::upstream::OutgoingRequest,
-) -> Result<(Arc<Pool>, Response<Body>), Problem> {
-    let mut failures = Vec::new();
-    for pool in bridge.upstream.by_load() {
-        match pool.send(request.clone(), Use::Events).await {
-            Ok(response) => return Ok((pool, response)),
-            Err(error @ SendError::Connect(_)) => failures.push(telemetry::chain(&error)),
-            Err(error @ SendError::Broken { .. }) => {
-                failures.push(telemetry::chain(&error));
-                break;
-            }
+/// What a client is told when no endpoint answered.
+fn no_answer(error: &OpenError) -> Problem {
+    let log = error.to_string();
+    match error {
+        OpenError::TimedOut { .. } => {
+            Problem::new(StatusCode::GATEWAY_TIMEOUT, "upstream-timeout", "upstream gave no answer in time")
+        }
+        OpenError::Unavailable { wait, .. } => {
+            // In whole seconds, and never "at once".
+            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+            Problem::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "upstream-unavailable",
+                "upstream cannot be reached at the moment",
+            )
+            .with_header(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)))
+        }
+        OpenError::Unreachable { .. } => {
+            Problem::new(StatusCode::BAD_GATEWAY, "upstream-unreachable", "upstream cannot be reached")
         }
     }
-    Err(Problem::new(StatusCode::BAD_GATEWAY, "upstream-unreachable", "upstream cannot be reached")
-        .with_log(failures.join("; ")))
+    .with_log(log)
 }
 
 /// Takes an answer that is an event stream, and turns any other into a refusal.

@@ -14,10 +14,14 @@ use crate::protocol::headers::{self, Kept};
 use crate::protocol::message::Message;
 use crate::protocol::problem::Problem;
 use crate::protocol::query::Query;
+use crate::session::{Batch, Delivery, Payload};
 use crate::upstream::OutgoingRequest;
 
 const TEXT_EVENT_STREAM: HeaderValue = headers::EVENT_STREAM;
 const OCTET_STREAM: HeaderValue = HeaderValue::from_static("application/octet-stream");
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const NDJSON: HeaderValue = HeaderValue::from_static("application/x-ndjson");
+const CLOSE: HeaderValue = HeaderValue::from_static("close");
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
 
@@ -44,7 +48,9 @@ pub(super) struct Requests {
     fields: Kept,
     events: PathAndQuery,
     messages: PathAndQuery,
-    /// `{connection}-`, which every idempotency key begins with.
+    /// What the client offers, which is said again at every reopening.
+    offered: Option<HeaderValue>,
+    /// Every idempotency key begins with it.
     id: Uuid,
 }
 
@@ -81,8 +87,10 @@ impl Requests {
                 })
             })
             .transpose()?;
+        let offered = HeaderValue::try_from(asked.offered.join(", ")).ok().filter(|offered| !offered.is_empty());
         let requests = Self {
             fields: Kept::copy(&fields(asked, settings, id)),
+            offered,
             events: target(&settings.events)?,
             messages: target(&settings.messages)?,
             id,
@@ -90,18 +98,21 @@ impl Requests {
         Ok((requests, last_event_id))
     }
 
+    /// The connection's id.
+    pub(super) const fn id(&self) -> Uuid {
+        self.id
+    }
+
     /// The request that opens the event stream.
     #[must_use]
-    pub(super) fn events(&self, last_event_id: Option<HeaderValue>, offered: &[&str]) -> OutgoingRequest {
+    pub(super) fn events(&self, last_event_id: Option<HeaderValue>) -> OutgoingRequest {
         let mut fields = HeaderMap::with_capacity(16);
         self.fields.append_to(&mut fields);
         fields.insert(header::ACCEPT, TEXT_EVENT_STREAM);
         fields.insert(header::CACHE_CONTROL, NO_STORE);
         fields.insert(header::ACCEPT_ENCODING, IDENTITY);
-        if let Ok(offered) = HeaderValue::try_from(offered.join(", "))
-            && !offered.is_empty()
-        {
-            fields.insert(headers::TIDEGATE_SUBPROTOCOLS, offered);
+        if let Some(offered) = &self.offered {
+            fields.insert(headers::TIDEGATE_SUBPROTOCOLS, offered.clone());
         }
         if let Some(id) = last_event_id {
             fields.insert(headers::LAST_EVENT_ID, id);
@@ -109,22 +120,34 @@ impl Requests {
         OutgoingRequest { method: Method::GET, target: self.events.clone(), headers: fields, body: Bytes::new() }
     }
 
-    /// The request that carries one message.
+    /// The request that carries one message, several, or the news that the client is gone.
     #[must_use]
-    pub(super) fn message(&self, sequence: u64, message: &Message, text_type: &HeaderValue) -> OutgoingRequest {
+    pub(super) fn post(&self, delivery: &Delivery, text_type: &HeaderValue) -> OutgoingRequest {
         let mut fields = HeaderMap::with_capacity(16);
         self.fields.append_to(&mut fields);
         fields.insert(header::ACCEPT_ENCODING, IDENTITY);
-        fields.insert(headers::TIDEGATE_SEQUENCE, HeaderValue::from(sequence));
-        if let Ok(key) = HeaderValue::try_from(format!("\"{}-{sequence}\"", self.id)) {
+        let (content_type, body) = match &delivery.payload {
+            Payload::Message(Message::Text(text)) => (text_type.clone(), text.clone().into()),
+            Payload::Message(Message::Binary(octets)) => (OCTET_STREAM, octets.clone()),
+            Payload::Batch { form, body, count } => {
+                fields.insert(headers::TIDEGATE_COUNT, HeaderValue::from(*count));
+                (if *form == Batch::Ndjson { NDJSON } else { JSON }, body.clone())
+            }
+            Payload::Leave(body) => {
+                fields.insert(headers::TIDEGATE_EVENT, CLOSE);
+                (JSON, body.clone())
+            }
+        };
+        let key = if let Payload::Leave(_) = delivery.payload {
+            format!("\"{}-close\"", self.id)
+        } else {
+            fields.insert(headers::TIDEGATE_SEQUENCE, HeaderValue::from(delivery.sequence));
+            format!("\"{}-{}\"", self.id, delivery.sequence)
+        };
+        if let Ok(key) = HeaderValue::try_from(key) {
             fields.insert(headers::IDEMPOTENCY_KEY, key);
         }
-        let content_type = match message {
-            Message::Text(_) => text_type.clone(),
-            Message::Binary(_) => OCTET_STREAM,
-        };
         fields.insert(header::CONTENT_TYPE, content_type);
-        let body = message.clone().into_bytes();
         // Said for an empty message too: many handlers read as many bytes as this field names.
         fields.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
         OutgoingRequest { method: Method::POST, target: self.messages.clone(), headers: fields, body }

@@ -10,13 +10,23 @@ use crate::session::ClientInput;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gone;
 
+/// What is to be read of a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Wanted {
+    /// Pings, pongs and closes, up to the next message: that stays unread, and so does all that is behind it.
+    Control,
+    /// Messages as well.
+    Everything,
+}
+
 /// A client's side of a connection: messages in, messages out.
 ///
 /// Sending only buffers; [`poll_flush`](Self::poll_flush) writes. The buffer is bounded by what
 /// [`poll_ready`](Self::poll_ready) lets in.
 pub trait ClientSocket {
-    /// What the client did. After [`ClientInput::Violation`] or [`ClientInput::Gone`] it is not called again.
-    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<ClientInput>;
+    /// What the client did, as far as it is wanted. After [`ClientInput::Violation`] or [`ClientInput::Gone`] it is not
+    /// called again.
+    fn poll_receive(&mut self, cx: &mut Context<'_>, wanted: Wanted) -> Poll<ClientInput>;
 
     /// Ready when one more message can be buffered.
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Gone>>;

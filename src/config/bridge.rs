@@ -1,7 +1,5 @@
-//! `[route.bridge]`: what becomes of the messages of one route.
+//! `[route.bridge]`: where the messages of one route go, and what goes along. What their rules are, `session` reads.
 
-use std::num::NonZeroU32;
-use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,14 +11,12 @@ use super::names;
 use super::problem::quote;
 use super::reader::TableReader;
 use super::report::nearest;
+use super::session;
 use crate::bridge::{ForwardCookies, Settings};
 use crate::protocol::template::Template;
-use crate::session::{self, NamedEvents, RefusedMessage};
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
-const PING: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_hours(1);
-const CLOSE: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_mins(1);
 const TEXT_TYPE: &str = "text/plain; charset=utf-8";
 const FORWARDED: [&str; 6] = ["accept-language", "user-agent", "origin", "traceparent", "tracestate", "x-request-id"];
 const CREDENTIALS: [&str; 3] = ["ticket", "access_token", "token"];
@@ -39,7 +35,7 @@ pub(super) fn read(mut table: TableReader<'_>, captures: Option<&[&str]>, upstre
     let message_timeout = table.duration("message_timeout", Duration::from_secs(30), ANY_DURATION);
     let max_event_field = table.size("max_event_field", KIB, 16..=64 * KIB);
     let max_refusal_body = table.size("max_refusal_body", 16 * KIB, 0..=MIB);
-    let session = session(&mut table, message_timeout, max_event_field);
+    let session = session::read(&mut table, message_timeout, max_event_field);
     table.finish();
     Some(Settings {
         upstream: upstream?,
@@ -56,41 +52,6 @@ pub(super) fn read(mut table: TableReader<'_>, captures: Option<&[&str]>, upstre
         max_refusal_body,
         session: Arc::new(session),
     })
-}
-
-fn session(table: &mut TableReader<'_>, message_timeout: Duration, max_event_field: usize) -> session::Settings {
-    let defaults = session::Settings::default();
-    let named = [("data", NamedEvents::Data), ("envelope", NamedEvents::Envelope), ("ignore", NamedEvents::Ignore)];
-    let refused = [("close", RefusedMessage::Close), ("tell", RefusedMessage::Tell), ("count", RefusedMessage::Count)];
-    let in_flight = table.field("in_flight").and_then(|field| field.integer(1..=64));
-    let settings = session::Settings {
-        max_message_size: table.size("max_message_size", defaults.max_message_size, 1..=64 * MIB),
-        queue: table.size("queue", defaults.queue, KIB..=1024 * MIB),
-        in_flight: in_flight
-            .and_then(|number| NonZeroU32::new(u32::try_from(number).ok()?))
-            .unwrap_or(defaults.in_flight),
-        replies: table.flag("replies", defaults.replies),
-        named_events: table.one_of("named_events", defaults.named_events, &named),
-        binary_event: event(table, "binary_event", defaults.binary_event, max_event_field),
-        close_event: event(table, "close_event", defaults.close_event, max_event_field),
-        refused_message: table.one_of("refused_message", defaults.refused_message, &refused),
-        max_reply_streams: table.integer("max_reply_streams", defaults.max_reply_streams, 1..=1024),
-        delivery_timeout: table.duration("delivery_timeout", defaults.delivery_timeout, ANY_DURATION),
-        ping_interval: table.duration("ping_interval", defaults.ping_interval, PING),
-        pong_timeout: table.duration("pong_timeout", defaults.pong_timeout, PING),
-        close_timeout: table.duration("close_timeout", defaults.close_timeout, CLOSE),
-    };
-    if settings.binary_event == settings.close_event {
-        let span = table.span("close_event").or_else(|| table.span("binary_event"));
-        let message = format!("`close_event` and `binary_event` are both {}", quote(&settings.close_event));
-        table.report().wrong(span, message, "give them different names");
-    }
-    if settings.delivery_timeout < message_timeout {
-        let span = table.span("delivery_timeout").or_else(|| table.span("message_timeout"));
-        let help = "a message may be posted more than once before it is delivered; raise `delivery_timeout`";
-        table.report().wrong(span, "`delivery_timeout` is shorter than `message_timeout`", help);
-    }
-    settings
 }
 
 fn upstream(table: &mut TableReader<'_>, upstreams: &[&str]) -> Option<Arc<str>> {
@@ -205,15 +166,4 @@ fn params(table: &mut TableReader<'_>) -> (Vec<String>, String) {
         report.wrong(span, message, "give `last_event_id_param` a name that is not in `credential_params`");
     }
     (credentials, last_event_id)
-}
-
-fn event(table: &mut TableReader<'_>, key: &'static str, default: String, longest: usize) -> String {
-    let Some(text) = table.text(key) else { return default };
-    let too_long = text.value.len() > longest;
-    let reason = names::event_error(text.value).or(too_long.then_some("it is longer than `max_event_field` allows"));
-    if let Some(reason) = reason {
-        let message = format!("`{key}` cannot be {}: {reason}", quote(text.value));
-        table.report().wrong(Some(text.span), message, format!("write a name such as \"{default}\""));
-    }
-    text.value.to_owned()
 }

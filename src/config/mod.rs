@@ -2,10 +2,12 @@
 //!
 //! `problem` is what is wrong and how it is told; `syntax` makes a table of the text; `reader`, `field` and `report` walk
 //! over it and gather everything that is wrong; `units`, `names` and `pem` read single values; `file` puts the sections
-//! together. Every other file reads the section that it is named after, into the checked settings that the parts of the
+//! together. Every other file reads the section or key that it is named after, into the checked settings that the parts of the
 //! program take.
 
+mod admin;
 mod bridge;
+mod endpoints;
 mod field;
 mod file;
 mod listener;
@@ -17,6 +19,7 @@ mod reader;
 mod report;
 mod route;
 mod server;
+mod session;
 mod syntax;
 #[cfg(test)]
 mod tests;
@@ -31,7 +34,7 @@ use std::time::Duration;
 pub use self::problem::{Problem, Problems};
 pub use self::server::Server;
 pub(crate) use self::units::parse_duration;
-use crate::{edge, telemetry, upstream as backend};
+use crate::{admin as inside, edge, telemetry, upstream as backend};
 
 /// What durations may be that have no stricter rule of their own.
 const ANY_DURATION: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_hours(1);
@@ -43,6 +46,8 @@ pub struct Config {
     pub server: Server,
     /// Logs.
     pub log: telemetry::Settings,
+    /// Where operators look inside; `None` is nowhere.
+    pub admin: Option<inside::Settings>,
     /// Where clients are served; at least one, each with an address of its own.
     pub listeners: Vec<edge::settings::Listener>,
     /// The backends, each with a name of its own.

@@ -1,9 +1,13 @@
 //! `[server]`: the process as a whole.
 
 use std::num::NonZeroUsize;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::reader::TableReader;
+
+/// From what a process with one route needs to start, up to what no machine has.
+const MAX_MEMORY: RangeInclusive<usize> = 16 * 1024 * 1024..=16 * 1024 * 1024 * 1024 * 1024;
 
 /// What holds for the process as a whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,11 +16,14 @@ pub struct Server {
     pub drain_timeout: Duration,
     /// Worker threads, at most 1024; `None` is one per core.
     pub threads: Option<NonZeroUsize>,
+    /// Resident memory in bytes above which no new connection is let in; `None` is four fifths of what the process may
+    /// have.
+    pub max_memory: Option<u64>,
 }
 
 impl Default for Server {
     fn default() -> Self {
-        Self { drain_timeout: Duration::from_secs(10), threads: None }
+        Self { drain_timeout: Duration::from_secs(10), threads: None, max_memory: None }
     }
 }
 
@@ -25,6 +32,8 @@ pub(super) fn read(mut table: TableReader<'_>) -> Server {
     let range = Duration::from_secs(1)..=Duration::from_hours(1);
     let drain_timeout = table.duration("drain_timeout", defaults.drain_timeout, range);
     let threads = table.field("threads").and_then(|field| field.integer(1..=1024));
+    let threads = threads.and_then(|threads| NonZeroUsize::new(usize::try_from(threads).ok()?));
+    let max_memory = table.field("max_memory").and_then(|field| field.size(MAX_MEMORY)).map(|bytes| bytes as u64);
     table.finish();
-    Server { drain_timeout, threads: threads.and_then(|threads| NonZeroUsize::new(usize::try_from(threads).ok()?)) }
+    Server { drain_timeout, threads, max_memory }
 }

@@ -136,17 +136,18 @@ fn every_key_is_in_the_full_file_and_in_the_manual() {
     // Lines of the file as `section.key`, the commented-out ones included.
     let (mut section, mut written) = (String::new(), String::new());
     for line in EVERY_KEY.lines() {
+        // A section that is commented out is one that need not be there.
+        let line = line.trim_start_matches("# ");
         if line.starts_with('[') {
             section = line.trim_matches(['[', ']']).replace("upstream.app", "upstream");
+            // A table may stand under its own header, and is a key all the same.
+            writeln!(written, "{section}").expect("a string takes all");
         }
-        if let Some((key, value)) = line.trim_start_matches("# ").split_once(" = ") {
+        if let Some((key, value)) = line.split_once(" = ") {
             writeln!(written, "{section}.{key}").expect("a string takes all");
             for inner in value.split(['{', ',']).filter_map(|part| part.trim().split_once(" = ")) {
                 writeln!(written, "{section}.{key}.{}", inner.0).expect("a string takes all");
             }
-        }
-        if line == "[route.bridge]" {
-            written.push_str("route.bridge\n");
         }
     }
     for key in &keys {
@@ -187,7 +188,9 @@ fn a_broken_header_is_all_that_is_said_of_its_table() {
 #[test]
 fn unknown_keys_are_told_with_the_nearest_or_all_known_ones() {
     assert!(only(&file("[server]\nthread = 1", "", "", "", "")).contains("did you mean `threads`?"));
-    assert!(only(&file("[server]\ncolour = 1", "", "", "", "")).ends_with("known here: drain_timeout, threads"));
+    assert!(
+        only(&file("[server]\ncolour = 1", "", "", "", "")).ends_with("known here: drain_timeout, threads, max_memory")
+    );
     assert!(
         only(&file("[listeners]", "", "", "", ""))
             .contains("`listeners` is not known in the file; did you mean `listener`?")
@@ -269,6 +272,43 @@ fn two_listeners_with_one_address_are_told() {
 }
 
 #[test]
+fn the_admin_listener_is_off_unless_asked_for_and_never_public_by_mistake() {
+    let admin = |lines: &str| file(&format!("[admin]\n{lines}"), "", "", "", "");
+    let read = |lines: &str| parse(&admin(lines)).unwrap_or_else(|problems| panic!("{problems}")).admin;
+    assert_eq!(parse(&file("", "", "", "", "")).expect("sound").admin, None);
+    assert_eq!(read(""), Some(crate::admin::Settings::default()));
+    assert_eq!(read("address = \"[::1]:0\"").map(|admin| admin.address.port()), Some(0));
+    assert_eq!(read("address = \"10.0.0.7:9900\"\nexpose = true").map(|admin| admin.expose), Some(true));
+    for address in ["0.0.0.0:9900", "[::]:9900", "10.0.0.7:9900"] {
+        let told = only(&admin(&format!("address = \"{address}\"")));
+        assert!(told.contains("can be reached from other machines") && told.contains("expose = true"), "{told}");
+    }
+    assert!(only(&admin("address = \"localhost:9900\"")).contains("is not an address to listen on"));
+    assert!(only(&admin("adress = \"127.0.0.1:9900\"")).contains("did you mean `address`?"));
+}
+
+#[test]
+fn an_admin_listener_in_the_place_of_a_public_one_is_told() {
+    let both = |admin: &str, public: &str| problems(&file(admin, "", "", "", "").replace("127.0.0.1:0", public));
+    let taken = both("[admin]\naddress = \"127.0.0.1:8443\"", "127.0.0.1:8443");
+    assert_eq!(taken, ["2:11 `127.0.0.1:8443` is where the listener in line 4 serves clients"]);
+    assert_eq!(
+        both("[admin]", "0.0.0.0:9900"),
+        ["1:1 `127.0.0.1:9900` is where the listener in line 3 serves clients"]
+    );
+    assert_eq!(both("[admin]", "127.0.0.1:9901"), [""; 0]);
+    assert_eq!(both("[admin]\naddress = \"127.0.0.1:0\"", "127.0.0.1:0"), [""; 0]);
+}
+
+#[test]
+fn a_memory_budget_is_a_size() {
+    let budget = |size: &str| file(&format!("[server]\nmax_memory = {size}"), "", "", "", "");
+    assert_eq!(parse(&budget("\"2GiB\"")).expect("sound").server.max_memory, Some(2 << 30));
+    assert!(only(&budget("\"1MiB\"")).contains("from \"16MiB\" to \"16384GiB\""));
+    assert!(only(&budget("2")).contains("must be a size with its unit"));
+}
+
+#[test]
 fn upstreams_are_checked() {
     let endpoints =
         |list: &str| problems(&file("", "", "", "", "").replace("[\"http://127.0.0.1:9000\"]", list)).join("\n");
@@ -281,6 +321,22 @@ fn upstreams_are_checked() {
     );
     let https = file("", "", "ca = \"ca.pem\"", "", "").replace("http:", "https:");
     assert!(only(&https).contains("cannot read `/nowhere/ca.pem`"));
+    assert!(endpoints("\"http://a\"").contains("`endpoints` must be a list of endpoints, not a text"));
+    assert!(endpoints("[1]").contains("must be a list of texts and tables, not a whole number"));
+    assert!(endpoints("[{ weight = 2 }]").contains("`url` is missing in `endpoints`"));
+    assert!(endpoints("[{ url = \"http://a\", weight = 0 }]").contains("`weight` is out of range"));
+    assert!(endpoints("[{ url = \"http://a/x\" }]").contains("7:22 `http://a/x` is not an endpoint"));
+    assert!(endpoints("[\"http://a\", { url = \"http://a\", weight = 2 }]").contains("`http://a` stands in"));
+    let lines = |lines: &str| only(&file("", "", lines, "", ""));
+    assert!(lines("balance = \"round-robin\"").ends_with("\"least-streams\", \"weighted\" or \"hash\""));
+    assert!(lines("reopen_rate = 0").contains("from 1 to 100000"));
+    assert!(lines("breaker = { failures = 0 }").contains("from 1 to 1000"));
+    assert!(lines("breaker = { open_for = \"40s\" }").contains("`max_open_for` is shorter than `open_for`"));
+    assert!(lines("health = {}").contains("`path` is missing in [upstream.app.health]"));
+    assert!(lines("health = { path = \"health\" }").contains("`health` cannot be a path"));
+    assert!(lines("health = { path = \"/\", kind = \"tcp\" }").contains("\"http\" or \"stream\""));
+    let sound = "slow_start = \"0s\"\nhealth = { path = \"/health?deep=1\", kind = \"stream\" }";
+    assert_eq!(problems(&file("", "", sound, "", "")), [""; 0]);
     let named = file("", "", "\n[upstream.\"a b\"]\nendpoints = [\"http://a\"]", "", "");
     assert!(only(&named).contains("`a b` cannot be the name of an upstream"));
     let unused = file("", "", "\n[upstream.spare]\nendpoints = [\"http://a\"]", "", "");

@@ -1,22 +1,24 @@
 //! `[upstream.NAME]`: where the backend is, and how it is spoken to.
 
+use std::num::NonZeroU32;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::uri::Authority;
+use http::uri::PathAndQuery;
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
-use toml::de::DeValue;
 
 use super::ANY_DURATION;
+use super::endpoints;
 use super::field::{Field, Located};
 use super::pem::Files;
 use super::problem::quote;
 use super::reader::TableReader;
-use crate::edge::hosts::split_port;
-use crate::upstream::{Endpoint, Protocol, Settings};
+use crate::upstream::{Balance, BreakerRule, Endpoint, HealthKind, HealthRule, Protocol, Settings};
 
-const FORM: &str = "write endpoints = [\"http://127.0.0.1:9000\"], with http or https, a host and maybe a port";
+/// Starts in a second that can be paced one by one.
+const RATE: RangeInclusive<u64> = 1..=100_000;
 
 pub(super) fn read(name: &Located<&str>, mut table: TableReader<'_>, files: Files<'_>) -> Option<Settings> {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
@@ -24,8 +26,24 @@ pub(super) fn read(name: &Located<&str>, mut table: TableReader<'_>, files: File
         let message = format!("{} cannot be the name of an upstream", quote(name.value));
         table.report().wrong(Some(name.span.clone()), message, "use letters, digits, `-`, `_` and `.`");
     }
-    let field = table.required("endpoints", FORM);
-    let endpoints = field.as_ref().and_then(endpoints);
+    let field = table.required("endpoints", endpoints::FORM);
+    let endpoints = field.as_ref().and_then(|field| endpoints::read(&table, field));
+    let ways = [("least-streams", Balance::LeastStreams), ("weighted", Balance::Weighted), ("hash", Balance::Hash)];
+    let balance = table.one_of("balance", Balance::default(), &ways);
+    let slow_start = table.duration("slow_start", Duration::from_secs(10), Duration::ZERO..=Duration::from_hours(1));
+    let resolve_interval = table.duration("resolve_interval", Duration::from_secs(30), ANY_DURATION);
+    let reopen_rate = rate(&mut table, "reopen_rate", 500);
+    let reopen_concurrency = table.integer("reopen_concurrency", 100, 1..=100_000);
+    let retry_rate = rate(&mut table, "retry_rate", 500);
+    let title = |part| format!("[upstream.{}.{part}]", name.value);
+    let breaker = table
+        .field("breaker")
+        .and_then(|field| table.table_of(&field, "upstream.breaker", title("breaker")))
+        .map_or(BREAKER, breaker);
+    let health = table
+        .field("health")
+        .and_then(|field| table.table_of(&field, "upstream.health", title("health")))
+        .and_then(health);
     let versions = [("auto", Protocol::Auto), ("http1", Protocol::Http1), ("http2", Protocol::Http2)];
     let protocol = table.one_of("protocol", Protocol::default(), &versions);
     let ca = table.field("ca");
@@ -40,6 +58,15 @@ pub(super) fn read(name: &Located<&str>, mut table: TableReader<'_>, files: File
         name: Arc::from(name.value),
         roots: roots(&field, &endpoints, ca.as_ref(), files)?,
         endpoints,
+        balance,
+        slow_start,
+        breaker,
+        // What is wrong with a section was reported, and what is built here is then never used.
+        health,
+        resolve_interval,
+        reopen_rate,
+        reopen_concurrency,
+        retry_rate,
         protocol,
         connect_timeout,
         max_streams_per_connection,
@@ -48,58 +75,56 @@ pub(super) fn read(name: &Located<&str>, mut table: TableReader<'_>, files: File
     })
 }
 
-fn endpoints(field: &Field<'_>) -> Option<Vec<Endpoint>> {
-    if matches!(field.value, DeValue::Array(items) if items.is_empty()) {
-        field.wrong("`endpoints` must name at least one", FORM);
-        return None;
+const BREAKER: BreakerRule =
+    BreakerRule { failures: 5, open_for: Duration::from_secs(1), max_open_for: Duration::from_secs(30) };
+
+/// `[upstream.NAME.breaker]`
+fn breaker(mut table: TableReader<'_>) -> BreakerRule {
+    let rule = BreakerRule {
+        failures: count(&mut table, "failures", BREAKER.failures),
+        open_for: table.duration("open_for", BREAKER.open_for, ANY_DURATION),
+        max_open_for: table.duration("max_open_for", BREAKER.max_open_for, ANY_DURATION),
+    };
+    if rule.max_open_for < rule.open_for {
+        let span = table.span("max_open_for").or_else(|| table.span("open_for"));
+        let help = "the time doubles from `open_for` up to `max_open_for`; raise the second";
+        table.report().wrong(span, "`max_open_for` is shorter than `open_for`", help);
     }
-    let mut endpoints: Vec<Endpoint> = Vec::new();
-    let mut complete = true;
-    for text in field.texts()? {
-        let wrong = |message: String, help: String| field.report.wrong(Some(text.span.clone()), message, help);
-        match endpoint(text.value) {
-            Err(help) => {
-                wrong(format!("{} is not an endpoint", quote(text.value)), help);
-                complete = false;
-            }
-            // Written differently but the same, such as with and without the default port.
-            Ok(endpoint) if endpoints.contains(&endpoint) => {
-                wrong(
-                    format!("{} stands in `endpoints` twice", quote(text.value)),
-                    "take one of the two out".to_owned(),
-                );
-                complete = false;
-            }
-            Ok(endpoint) => endpoints.push(endpoint),
-        }
-    }
-    complete.then_some(endpoints)
+    table.finish();
+    rule
 }
 
-/// Reads `http://host[:port]` or `https://host[:port]`; the error says what to write.
-fn endpoint(text: &str) -> Result<Endpoint, String> {
-    let form = || "write http:// or https://, a host and maybe a port, as in \"http://127.0.0.1:9000\"".to_owned();
-    let (scheme, rest) = text.split_once("://").ok_or_else(form)?;
-    let (tls, default_port) = match scheme {
-        "http" => (false, 80),
-        "https" => (true, 443),
-        _ => return Err(form()),
-    };
-    if rest.contains('@') {
-        return Err("leave out user and password; an endpoint is only a place".to_owned());
+/// `[upstream.NAME.health]`
+fn health(mut table: TableReader<'_>) -> Option<HealthRule> {
+    let kinds = [("http", HealthKind::Http), ("stream", HealthKind::Stream)];
+    let kind = table.one_of("kind", HealthKind::default(), &kinds);
+    let path =
+        table.required("path", "write path = \"/health\", what is asked for with GET").and_then(|field| path(&field));
+    let interval = table.duration("interval", Duration::from_secs(5), ANY_DURATION);
+    let timeout = table.duration("timeout", Duration::from_secs(2), ANY_DURATION);
+    let healthy_after = count(&mut table, "healthy_after", 2);
+    let unhealthy_after = count(&mut table, "unhealthy_after", 3);
+    table.finish();
+    Some(HealthRule { kind, path: path?, interval, timeout, healthy_after, unhealthy_after })
+}
+
+fn path(field: &Field<'_>) -> Option<PathAndQuery> {
+    let text = field.text()?.value;
+    let path = text.starts_with('/').then(|| text.parse().ok()).flatten();
+    if path.is_none() {
+        field.wrong(format!("{} cannot be a path", quote(text)), "write a path such as \"/health\"");
     }
-    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    let (place, path) = rest.split_at_checked(end).unwrap_or((rest, ""));
-    if !path.is_empty() {
-        return Err(format!("write \"{scheme}://{place}\"; the path of a request is given by the route"));
-    }
-    let (host, port) = split_port(place).filter(|(_, port)| *port != Some(0)).ok_or_else(form)?;
-    let authority = match port.filter(|port| *port != default_port) {
-        Some(port) => format!("{host}:{port}"),
-        None => host.into_owned(),
-    };
-    let authority = authority.parse::<Authority>().map_err(|_| form())?;
-    Ok(Endpoint { tls, authority })
+    path
+}
+
+/// How many in a row.
+fn count(table: &mut TableReader<'_>, key: &'static str, default: u32) -> u32 {
+    table.field(key).and_then(|field| field.integer(1..=1000)).and_then(|n| u32::try_from(n).ok()).unwrap_or(default)
+}
+
+fn rate(table: &mut TableReader<'_>, key: &'static str, default: u32) -> NonZeroU32 {
+    let rate = table.field(key).and_then(|field| field.integer(RATE)).and_then(|rate| u32::try_from(rate).ok());
+    NonZeroU32::new(rate.unwrap_or(default)).unwrap_or(NonZeroU32::MIN)
 }
 
 /// Who vouches for the endpoints; `Some(None)` if none of them needs that.
@@ -139,27 +164,6 @@ fn trusted(certificates: Vec<CertificateDer<'static>>) -> Option<Arc<RootCertSto
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn endpoints_are_a_scheme_and_a_place() {
-        let read = |text| endpoint(text).map(|endpoint| (endpoint.tls, endpoint.authority.to_string())).expect(text);
-        assert_eq!(read("http://127.0.0.1:9000"), (false, "127.0.0.1:9000".to_owned()));
-        assert_eq!(read("https://App.internal:443"), (true, "app.internal".to_owned()));
-        assert_eq!(read("http://my_service:443"), (false, "my_service:443".to_owned()));
-        assert_eq!(read("http://[::1]:80"), (false, "[::1]".to_owned()));
-    }
-
-    #[test]
-    fn what_is_no_endpoint_says_what_to_write() {
-        let help = |text: &str| endpoint(text).expect_err(text);
-        for text in ["", "127.0.0.1:9000", "ws://a", "http://", "http://a b", "http://a:0", "http://a:99999", "HTTP//a"]
-        {
-            assert!(help(text).contains("http://127.0.0.1:9000"), "{text}");
-        }
-        assert!(help("http://u:p@a").contains("user and password"));
-        assert!(help("http://a:9000/").contains("write \"http://a:9000\""));
-        assert!(help("https://a/x?y").contains("write \"https://a\""));
-    }
 
     #[test]
     fn a_system_without_usable_certificates_is_noticed() {

@@ -11,7 +11,7 @@ use crate::protocol::problem::Problem;
 
 /// A handshake that the standard allows.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Handshake<'a> {
+pub struct Handshake<'a> {
     /// Value of `Sec-WebSocket-Accept`.
     pub accept: HeaderValue,
     /// The subprotocols on offer, in the client's order.
@@ -29,7 +29,7 @@ pub(super) fn asks_for_upgrade(fields: &HeaderMap) -> bool {
 /// # Errors
 ///
 /// 405 for another method than GET, 426 for no upgrade or another version, 400 with the reason for anything else.
-pub(super) fn check(head: &request::Parts) -> Result<Handshake<'_>, Problem> {
+pub fn check(head: &request::Parts) -> Result<Handshake<'_>, Problem> {
     let fields = &head.headers;
     if head.method != Method::GET {
         return Err(Problem::new(

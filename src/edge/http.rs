@@ -1,6 +1,5 @@
 //! What becomes of one HTTP request from a client.
 
-use std::any::Any;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -31,6 +30,7 @@ use super::settings::{Auth, Route};
 use super::stream::ClientStream;
 use super::websocket::WebSocket;
 use crate::bridge::open::{Asked, Opened, open};
+use crate::bridge::registry::Registry;
 use crate::bridge::{Bridges, Stop};
 use crate::protocol::headers;
 use crate::protocol::problem::Problem;
@@ -78,13 +78,16 @@ pub(super) fn stack(
     Error = Infallible,
     Future: Send,
 > + Clone {
+    let registry = connection.edge.bridges.registry().clone();
     ServiceBuilder::new()
-        .layer(CatchPanicLayer::custom(panicked)) // a defect costs one answer, not the connection without a word
+        // A defect costs one answer, not the connection without a word.
+        .layer(CatchPanicLayer::custom(move |_| panicked(&registry)))
         .service_fn(move |request| answer(connection.clone(), request))
 }
 
-fn panicked(_: Box<dyn Any + Send>) -> Response<Full<Bytes>> {
+fn panicked(registry: &Registry) -> Response<Full<Bytes>> {
     tracing::error!("a request's task panicked; this is a defect in tidegate, please report it");
+    registry.refused("defect");
     let detail = "a defect in the gateway; its log says more";
     Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "defect", detail).into_response().map(Full::new)
 }
@@ -203,6 +206,7 @@ impl Connection {
     }
 
     fn refuse(&self, problem: Problem, head: &request::Parts, id: Uuid) -> Response<Body> {
+        self.edge.bridges.registry().refused(problem.kind);
         telemetry::refused(&Refused { connection: id, peer: self.peer, path: head.uri.path(), problem: &problem });
         let mut response = problem.into_response();
         if handshake::asks_for_upgrade(&head.headers) {
@@ -231,7 +235,7 @@ async fn let_in(
     match upgrade.await {
         Ok(upgraded) => {
             let (stream, already_read) = reclaim(upgraded)?;
-            let socket = WebSocket::new(stream, already_read, max_message_size).await;
+            let socket = WebSocket::new(stream, already_read, max_message_size);
             Some(Box::pin(opened.run(socket, stop)))
         }
         Err(error) => {

@@ -18,6 +18,7 @@ use super::http::{Connection, Edge, stack};
 use super::settings::Listener as Settings;
 use super::stream::ClientStream;
 use super::tls;
+use crate::bridge::registry::Handshake;
 
 /// Connections that the kernel holds for us before we accept them; it may hold fewer.
 const BACKLOG: u32 = 4096;
@@ -103,6 +104,7 @@ impl Listener {
             };
             let Ok(slot) = listener.slots.clone().try_acquire_owned() else {
                 // Closed at once, so that the client knows; a place in the backlog would be a hang.
+                edge.bridges.registry().handshake_refused(Handshake::Full);
                 if warned.is_none_or(|at| at.elapsed() >= FULL_WARNING_EVERY) {
                     warned = Some(Instant::now());
                     let limit = listener.settings.max_connections;
@@ -123,7 +125,10 @@ impl Listener {
         let stream = tokio::select! {
             shaken = Box::pin(self.handshake(stream)) => match shaken {
                 Ok(stream) => stream,
-                Err(error) => return debug!(%peer, %error, "TLS handshake failed"),
+                Err(error) => {
+                    edge.bridges.registry().handshake_refused(Handshake::Tls);
+                    return debug!(%peer, %error, "TLS handshake failed");
+                }
             },
             () = shutdown.cancelled() => return,
         };
@@ -154,7 +159,7 @@ impl Listener {
     }
 
     async fn handshake(&self, stream: TcpStream) -> io::Result<ClientStream> {
-        let Some(tls) = &self.tls else { return Ok(ClientStream::Plain(stream)) };
+        let Some(tls) = &self.tls else { return Ok(ClientStream::from(stream)) };
         let accept = TlsAcceptor::from(tls.clone()).accept(stream);
         let stream = tokio::time::timeout(self.settings.handshake_timeout, accept)
             .await

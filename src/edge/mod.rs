@@ -1,6 +1,6 @@
 //! Everything on the client's side: listeners, TLS, HTTP, the WebSocket handshake and its frames.
 
-mod handshake;
+pub mod handshake;
 pub mod hosts;
 mod http;
 pub mod listener;
@@ -9,6 +9,7 @@ pub mod routes;
 pub mod settings;
 mod stream;
 pub mod tls;
-mod websocket;
+pub mod websocket;
 
 pub use http::{Body, Edge, Fallback};
+pub use websocket::WebSocket;

@@ -8,7 +8,7 @@ pub const MAX_REASON: usize = 123;
 /// What a close frame carries.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CloseFrame {
-    /// One that [`is_sendable`].
+    /// One that [`is_sendable`]; from a client, any that RFC 6455 section 7.4 lets it send.
     pub code: u16,
     /// At most [`MAX_REASON`] bytes.
     pub reason: Text,

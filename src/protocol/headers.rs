@@ -11,6 +11,10 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 pub const TIDEGATE_CONNECTION: HeaderName = HeaderName::from_static("tidegate-connection");
 /// Numbers the messages of a connection, from 1.
 pub const TIDEGATE_SEQUENCE: HeaderName = HeaderName::from_static("tidegate-sequence");
+/// How many messages a POST carries that is a batch.
+pub const TIDEGATE_COUNT: HeaderName = HeaderName::from_static("tidegate-count");
+/// Marks a POST that carries no message but news of the connection: `close`.
+pub const TIDEGATE_EVENT: HeaderName = HeaderName::from_static("tidegate-event");
 /// The subprotocols that the client offers, comma-separated in its order.
 pub const TIDEGATE_SUBPROTOCOLS: HeaderName = HeaderName::from_static("tidegate-subprotocols");
 /// Names one message, so that upstream can recognise a repetition.

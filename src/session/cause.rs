@@ -19,6 +19,12 @@ pub enum Cause {
     MessageTooBig(usize),
     /// The client gave no sign of life after a ping.
     PongTimeout,
+    /// The client did not take messages as fast as they came.
+    ClientTooSlow,
+    /// No message went either way for as long as the route allows.
+    Idle,
+    /// The connection has reached the age that the route allows.
+    MaxAge,
     /// The gateway is being stopped.
     Shutdown,
     /// Upstream sent a close event; the frame is what it asked for.
@@ -27,6 +33,16 @@ pub enum Cause {
     StreamEnded,
     /// The event stream, or an answer that was one, broke off.
     StreamBroken,
+    /// The event stream gave no byte for too long.
+    StreamStalled,
+    /// Upstream answered the reopening of the event stream by 204: there is nothing more to come.
+    UpstreamStopped,
+    /// Upstream refused, with this status, to open the event stream again.
+    ReopenRefused(u16),
+    /// The event stream could not be opened again in time.
+    UpstreamGone,
+    /// Events may have been lost, and the route does not go on over a gap.
+    PositionLost,
     /// Upstream sent something that the contract does not allow; the text says what.
     UpstreamInvalid(&'static str),
     /// Upstream sent a message above the limit, in bytes.
@@ -45,20 +61,20 @@ pub enum Cause {
     UpstreamBusy(u16),
     /// A POST was answered by a 5xx.
     UpstreamError(u16),
-    /// A POST failed without an answer.
-    UpstreamFailed(PostFailure),
+    /// No POST could be sent in time: upstream has not seen the message.
+    UpstreamFailed,
+    /// A POST went out and failed without an answer: upstream may have acted on the message, or not.
+    MessageInDoubt(Doubt),
     /// A defect in the gateway.
     Defect,
 }
 
-/// How a POST failed without an answer.
+/// Why it is not known whether upstream has acted on a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PostFailure {
-    /// No connection could be made: upstream has not seen the message.
-    Connect,
-    /// The connection broke after the request had begun: upstream may have acted on it.
+pub enum Doubt {
+    /// The connection broke after the request had begun.
     Broken,
-    /// No answer came in time: upstream may have acted on it.
+    /// No answer came in time.
     TimedOut,
 }
 
@@ -84,10 +100,18 @@ impl Cause {
             Self::InvalidText => "invalid-text",
             Self::MessageTooBig(_) => "message-too-big",
             Self::PongTimeout => "pong-timeout",
+            Self::ClientTooSlow => "client-too-slow",
+            Self::Idle => "idle",
+            Self::MaxAge => "max-age",
             Self::Shutdown => "shutdown",
             Self::UpstreamClosed(_) => "upstream-closed",
             Self::StreamEnded => "stream-ended",
             Self::StreamBroken => "stream-broken",
+            Self::StreamStalled => "stream-stalled",
+            Self::UpstreamStopped => "upstream-stopped",
+            Self::ReopenRefused(_) => "reopen-refused",
+            Self::UpstreamGone => "upstream-gone",
+            Self::PositionLost => "position-lost",
             Self::UpstreamInvalid(_) => "upstream-invalid",
             Self::EventTooBig(_) => "event-too-big",
             Self::ConnectionUnknown(_) => "connection-unknown",
@@ -97,7 +121,8 @@ impl Cause {
             Self::MessageRefused(_) => "message-refused",
             Self::UpstreamBusy(_) => "upstream-busy",
             Self::UpstreamError(_) => "upstream-error",
-            Self::UpstreamFailed(_) => "upstream-failed",
+            Self::UpstreamFailed => "upstream-failed",
+            Self::MessageInDoubt(_) => "message-in-doubt",
             Self::Defect => "defect",
         }
     }
@@ -113,14 +138,25 @@ impl Cause {
             Self::InvalidText => Some(1007),
             Self::MessageTooBig(_) | Self::EventTooBig(_) | Self::MessageTooBigUpstream => Some(1009),
             // Not 1008: a laptop that slept through a ping should come back.
-            Self::PongTimeout | Self::Shutdown => Some(1001),
+            Self::PongTimeout | Self::Shutdown | Self::Idle => Some(1001),
             Self::UpstreamClosed(frame) => Some(frame.code),
-            Self::StreamEnded | Self::StreamBroken | Self::ConnectionUnknown(_) => Some(1012),
+            Self::UpstreamStopped => Some(1000),
+            Self::StreamEnded
+            | Self::StreamBroken
+            | Self::StreamStalled
+            | Self::PositionLost
+            | Self::MaxAge
+            | Self::ConnectionUnknown(_) => Some(1012),
             Self::Unauthorized(_) | Self::MessageRefused(_) => Some(1008),
             Self::MessageUnsupported => Some(1003),
-            Self::UpstreamInvalid(_) | Self::UpstreamBusy(_) | Self::UpstreamError(_) | Self::UpstreamFailed(_) => {
-                Some(1013)
-            }
+            Self::ClientTooSlow
+            | Self::UpstreamInvalid(_)
+            | Self::UpstreamBusy(_)
+            | Self::UpstreamError(_)
+            | Self::UpstreamFailed
+            | Self::UpstreamGone
+            | Self::ReopenRefused(_)
+            | Self::MessageInDoubt(_) => Some(1013),
             Self::Defect => Some(1011),
         }
     }
@@ -134,10 +170,17 @@ impl Cause {
             | Self::ProtocolError(_)
             | Self::InvalidText
             | Self::MessageTooBig(_)
-            | Self::PongTimeout => Party::Client,
+            | Self::PongTimeout
+            | Self::ClientTooSlow
+            | Self::Idle => Party::Client,
             Self::UpstreamClosed(_)
             | Self::StreamEnded
             | Self::StreamBroken
+            | Self::StreamStalled
+            | Self::UpstreamStopped
+            | Self::ReopenRefused(_)
+            | Self::UpstreamGone
+            | Self::PositionLost
             | Self::UpstreamInvalid(_)
             | Self::EventTooBig(_)
             | Self::ConnectionUnknown(_)
@@ -147,8 +190,9 @@ impl Cause {
             | Self::MessageRefused(_)
             | Self::UpstreamBusy(_)
             | Self::UpstreamError(_)
-            | Self::UpstreamFailed(_) => Party::Upstream,
-            Self::Shutdown | Self::Defect => Party::Gateway,
+            | Self::UpstreamFailed
+            | Self::MessageInDoubt(_) => Party::Upstream,
+            Self::MaxAge | Self::Shutdown | Self::Defect => Party::Gateway,
         }
     }
 
@@ -157,7 +201,8 @@ impl Cause {
     /// True where upstream is not the one that failed: a client that says its last word and closes is heard.
     #[must_use]
     pub const fn delivers_the_rest(&self) -> bool {
-        matches!(self.blames(), Party::Client) || matches!(self, Self::Shutdown | Self::UpstreamClosed(_))
+        matches!(self.blames(), Party::Client)
+            || matches!(self, Self::Shutdown | Self::MaxAge | Self::UpstreamClosed(_) | Self::UpstreamStopped)
     }
 
     /// The close frame for the client, with the number of its messages that were not delivered.
@@ -187,10 +232,18 @@ impl fmt::Display for Cause {
             Self::InvalidText => f.write_str("a text is not UTF-8"),
             Self::MessageTooBig(limit) => write!(f, "a message is larger than {limit} bytes"),
             Self::PongTimeout => f.write_str("no answer to a ping"),
+            Self::ClientTooSlow => f.write_str("messages came faster than they were read"),
+            Self::Idle => f.write_str("no message for too long"),
+            Self::MaxAge => f.write_str("the connection has reached its age limit"),
             Self::Shutdown => f.write_str("the gateway is stopping"),
             Self::UpstreamClosed(frame) => write!(f, "upstream closed with {}", frame.code),
             Self::StreamEnded => f.write_str("upstream ended the event stream"),
             Self::StreamBroken => f.write_str("an event stream from upstream broke off"),
+            Self::StreamStalled => f.write_str("upstream was silent for too long"),
+            Self::UpstreamStopped => f.write_str("upstream has nothing more to send (204)"),
+            Self::ReopenRefused(status) => write!(f, "upstream refused to open the event stream again ({status})"),
+            Self::UpstreamGone => f.write_str("upstream did not come back in time"),
+            Self::PositionLost => f.write_str("events may have been lost"),
             Self::UpstreamInvalid(what) => f.write_str(what),
             Self::EventTooBig(limit) => write!(f, "an event is larger than {limit} bytes"),
             Self::ConnectionUnknown(status) => write!(f, "upstream does not know the connection ({status})"),
@@ -200,9 +253,9 @@ impl fmt::Display for Cause {
             Self::MessageRefused(status) => write!(f, "upstream refused a message ({status})"),
             Self::UpstreamBusy(status) => write!(f, "upstream is busy ({status})"),
             Self::UpstreamError(status) => write!(f, "upstream failed on a message ({status})"),
-            Self::UpstreamFailed(PostFailure::Connect) => f.write_str("upstream cannot be reached"),
-            Self::UpstreamFailed(PostFailure::Broken) => f.write_str("upstream broke off during a message"),
-            Self::UpstreamFailed(PostFailure::TimedOut) => f.write_str("upstream did not answer a message in time"),
+            Self::UpstreamFailed => f.write_str("upstream cannot be reached"),
+            Self::MessageInDoubt(Doubt::Broken) => f.write_str("upstream broke off during a message"),
+            Self::MessageInDoubt(Doubt::TimedOut) => f.write_str("upstream did not answer a message in time"),
             Self::Defect => f.write_str("a defect in the gateway"),
         }
     }
@@ -221,10 +274,18 @@ mod tests {
             InvalidText,
             MessageTooBig(1024),
             PongTimeout,
+            ClientTooSlow,
+            Idle,
+            MaxAge,
             Shutdown,
             UpstreamClosed(CloseFrame::new(4001, "bye")),
             StreamEnded,
             StreamBroken,
+            StreamStalled,
+            UpstreamStopped,
+            ReopenRefused(400),
+            UpstreamGone,
+            PositionLost,
             UpstreamInvalid("an event holds bad base64"),
             EventTooBig(1024),
             ConnectionUnknown(404),
@@ -234,7 +295,8 @@ mod tests {
             MessageRefused(422),
             UpstreamBusy(429),
             UpstreamError(500),
-            UpstreamFailed(PostFailure::TimedOut),
+            UpstreamFailed,
+            MessageInDoubt(Doubt::TimedOut),
             Defect,
         ]
     }

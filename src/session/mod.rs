@@ -3,16 +3,29 @@
 //! Inputs and the time go in, outputs come out; `bridge::driver` carries them out. All order, all deadlines and every
 //! decision to close are made here, so that they can be tested as lists of inputs.
 
+mod backoff;
+mod batch;
 pub mod cause;
+mod downlink;
 pub mod heartbeat;
+mod lifetime;
 pub mod machine;
 pub mod plain;
+mod seen;
 pub mod settings;
 pub mod signals;
+mod stream;
 #[cfg(test)]
 mod tests;
+mod uplink;
 
-pub use cause::{Cause, Party, PostFailure};
-pub use machine::Session;
-pub use settings::{NamedEvents, RefusedMessage, Settings};
-pub use signals::{ClientInput, Counts, Delivery, Input, Output, PostOutcome, Source, StreamEnd, Violation};
+pub use cause::{Cause, Doubt, Party};
+pub use machine::{Session, StreamState};
+pub use settings::{Batch, NamedEvents, OnGap, Overflow, Reconnect, RefusedMessage, Retry, Settings};
+pub use signals::{
+    ClientInput, Counts, Delivery, EventOf, Input, Left, Output, Payload, PostOutcome, Reopened, Source, StreamEnd,
+    Violation,
+};
+
+/// What a message takes in a queue besides its payload, in bytes: without it a queue could hold empty messages for ever.
+const PLACE: usize = 128;

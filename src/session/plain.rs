@@ -22,6 +22,8 @@ pub enum Meaning {
     Message(Message),
     /// The connection ends with this frame.
     Close(CloseFrame),
+    /// Events before it may have been lost.
+    Gap,
     /// Nothing, by the route's policy.
     Ignored,
     /// The message would be above the limit.
@@ -42,6 +44,9 @@ pub fn meaning(event: Event, last_event_id: &str, settings: &Settings) -> Meanin
     }
     if name == settings.close_event {
         return close(event.data.as_str());
+    }
+    if name == settings.reconnect.gap_event {
+        return Meaning::Gap;
     }
     match settings.named_events {
         NamedEvents::Data => message(Message::Text(event.data), settings),

@@ -2,7 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use super::cause::PostFailure;
+use bytes::Bytes;
+
+use super::cause::Doubt;
+use super::settings::Batch;
 use crate::protocol::close::CloseFrame;
 use crate::protocol::message::Message;
 use crate::protocol::sse::Event;
@@ -12,10 +15,20 @@ use crate::protocol::sse::Event;
 pub enum Input<'a> {
     /// On the client's socket.
     Client(ClientInput),
-    /// An event stream gave an event; the text is the stream's last event id after it.
-    Event(Event, &'a str),
-    /// An event stream is over.
-    StreamEnded(Source, StreamEnd),
+    /// The client's socket takes one more message.
+    ClientReady,
+    /// The client's socket takes no more messages.
+    ClientBusy,
+    /// An event stream gave an event.
+    Event(Event, EventOf<'a>),
+    /// The main event stream gave bytes that are no event, such as a comment.
+    StreamAlive,
+    /// The main event stream is over.
+    StreamEnded(StreamEnd, Left),
+    /// An event stream that answered a POST is over.
+    ReplyEnded(StreamEnd),
+    /// What came of [`Output::Reopen`].
+    Reopened(Reopened),
     /// A POST came to its end.
     Posted(Delivery, PostOutcome),
     /// The time of [`Session::next_deadline`](super::Session::next_deadline) has come.
@@ -33,8 +46,8 @@ pub enum ClientInput {
     Message(Message),
     /// A ping or a pong.
     Alive,
-    /// A close frame with this code, if it named one.
-    Closed(Option<u16>),
+    /// A close frame, with what it holds if it holds anything. The socket has answered it.
+    Closed(Option<CloseFrame>),
     /// Something that ends the connection by RFC 6455 or by a limit. Nothing more can be read.
     Violation(Violation),
     /// The socket is gone: an error, an end without a close frame, or the end of an [`Output::HangUp`].
@@ -50,6 +63,17 @@ pub enum Violation {
     Text,
     /// A message above the limit.
     TooBig,
+}
+
+/// Where an event came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EventOf<'a> {
+    /// Its stream.
+    pub source: Source,
+    /// The stream's last event id after it.
+    pub last_event_id: &'a str,
+    /// Whether the event itself has set that id.
+    pub own_id: bool,
 }
 
 /// Which event stream is meant.
@@ -68,21 +92,107 @@ pub enum StreamEnd {
     Complete,
     /// The body broke off.
     Broken,
+    /// It was silent for too long, and was given up by [`Output::DropStream`].
+    Stalled,
     /// The data of an event is above the limit.
     EventTooLarge,
     /// The `id` or `event` field of an event is above the limit.
     FieldTooLarge,
 }
 
-/// One message on its way upstream.
+/// What an event stream leaves to the one that continues it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Left {
+    /// Whether there is a last event id to resume from.
+    pub resumable: bool,
+    /// The newest reconnection time that upstream set.
+    pub retry: Option<Duration>,
+}
+
+/// What came of asking for the event stream again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reopened {
+    /// It is open.
+    Open,
+    /// 204: there is nothing more to come.
+    Stopped,
+    /// 412: upstream no longer has the position.
+    PositionLost,
+    /// Another status.
+    Refused {
+        /// The status.
+        status: u16,
+        /// How long upstream asks to wait.
+        retry_after: Option<Duration>,
+    },
+    /// No answer, or one that is no event stream.
+    Failed,
+    /// An answer that the contract does not allow; the text says why.
+    Invalid(&'static str),
+}
+
+/// One POST on its way upstream.
 #[derive(Debug)]
 pub struct Delivery {
-    /// Its number on this connection, from 1.
+    /// The number of its first message on this connection, from 1.
     pub sequence: u64,
-    /// The message; shared, not copied.
-    pub message: Message,
+    /// What it carries; shared, not copied.
+    pub payload: Payload,
+    /// How often it was posted before.
+    pub attempt: u32,
     /// When it is no longer tried.
     pub(super) give_up: Instant,
+}
+
+/// What a POST carries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Payload {
+    /// One message.
+    Message(Message),
+    /// Several, in one body.
+    Batch {
+        /// How they are put together; not [`Batch::Off`].
+        form: Batch,
+        /// The body.
+        body: Bytes,
+        /// How many.
+        count: u64,
+    },
+    /// The news that the client is gone, as a JSON object.
+    Leave(Bytes),
+}
+
+impl Delivery {
+    /// How many of the client's messages it carries.
+    #[must_use]
+    pub const fn count(&self) -> u64 {
+        match &self.payload {
+            Payload::Message(_) => 1,
+            Payload::Batch { count, .. } => *count,
+            Payload::Leave(_) => 0,
+        }
+    }
+
+    /// Size of the body in bytes.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        match &self.payload {
+            Payload::Message(message) => message.len(),
+            Payload::Batch { body, .. } | Payload::Leave(body) => body.len(),
+        }
+    }
+
+    /// Whether the body is empty, as that of an empty message is.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// When it is no longer tried.
+    #[must_use]
+    pub const fn give_up(&self) -> Instant {
+        self.give_up
+    }
 }
 
 /// How a POST ended.
@@ -103,8 +213,10 @@ pub enum PostOutcome {
         /// How long upstream asks to wait.
         retry_after: Option<Duration>,
     },
-    /// No answer.
-    Failed(PostFailure),
+    /// It did not go out: upstream has not seen it.
+    NotSent,
+    /// It went out, and no answer came: upstream may have acted on it.
+    InDoubt(Doubt),
 }
 
 /// What must be done.
@@ -122,6 +234,13 @@ pub enum Output {
     Abandon,
     /// Post a message and report [`Input::Posted`].
     Post(Delivery),
+    /// Give the main event stream up and report [`StreamEnd::Stalled`].
+    DropStream,
+    /// Ask for the main event stream again, and report [`Input::Reopened`].
+    Reopen {
+        /// Whether to ask from where the last one ended, or from wherever upstream begins.
+        resume: bool,
+    },
 }
 
 /// What a connection carried.
@@ -129,7 +248,7 @@ pub enum Output {
 pub struct Counts {
     /// Messages from the client that upstream accepted.
     pub messages_up: u64,
-    /// Their bytes.
+    /// Bytes of the POSTs that carried them.
     pub bytes_up: u64,
     /// Messages sent to the client.
     pub messages_down: u64,
@@ -139,6 +258,20 @@ pub struct Counts {
     pub undelivered: u64,
     /// Messages from the client that upstream refused while the connection went on.
     pub refused: u64,
+    /// Messages from the client that were answered here.
+    pub auto_replies: u64,
+    /// POSTs that were repeated.
+    pub retries: u64,
     /// Events that the route ignores.
     pub ignored: u64,
+    /// Events that came again behind a reopening and were left out.
+    pub duplicates: u64,
+    /// Messages for the client that were left out because it is too slow.
+    pub dropped: u64,
+    /// Messages for the client that still waited when the connection ended.
+    pub unsent: u64,
+    /// How often the event stream was opened again.
+    pub reopens: u64,
+    /// How often events may have been lost.
+    pub gaps: u64,
 }

@@ -26,7 +26,7 @@ pub struct Opening {
     /// Name of the upstream.
     pub upstream: Arc<str>,
     /// Host and port of the endpoint.
-    pub endpoint: String,
+    pub endpoint: Arc<str>,
     /// The subprotocol that upstream chose.
     pub subprotocol: Option<HeaderValue>,
     /// How long upstream took to open the event stream.
@@ -86,6 +86,13 @@ pub fn connection_closed(opening: &Opening, cause: &Cause, failure: Option<&str>
         undelivered = counts.undelivered,
         refused = counts.refused,
         ignored = counts.ignored,
+        auto_replies = counts.auto_replies,
+        retries = counts.retries,
+        reopens = counts.reopens,
+        duplicates = counts.duplicates,
+        gaps = counts.gaps,
+        dropped = counts.dropped,
+        unsent = counts.unsent,
         "connection closed"
     );
 }

@@ -11,7 +11,8 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 
-use super::endpoint::{Pool, StreamSlot};
+use super::connections::{Origin, StreamSlot};
+use super::endpoint::Pool;
 
 /// A body as it comes in. Dropping it before its end cancels it: HTTP/2 resets the stream, HTTP/1.1 closes the
 /// connection.
@@ -31,9 +32,11 @@ pub(super) enum Lease {
         sender: http1::SendRequest<Full<Bytes>>,
         /// Where it goes back to.
         pool: Arc<Pool>,
+        /// Where it leads.
+        origin: Origin,
     },
     /// One place on a shared connection; held for its drop alone.
-    Http2(#[expect(dead_code, reason = "held for its drop")] StreamSlot),
+    Http2(StreamSlot),
 }
 
 /// Why a body could not be read whole.
@@ -101,8 +104,8 @@ impl Body {
     }
 
     fn release(&mut self) {
-        if let Some(Lease::Http1 { sender, pool }) = self.lease.take() {
-            pool.recycle(sender, self.keep);
+        if let Some(Lease::Http1 { sender, pool, origin }) = self.lease.take() {
+            pool.recycle(sender, origin, self.keep);
         }
     }
 }

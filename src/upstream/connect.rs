@@ -1,10 +1,11 @@
 //! One new connection to an endpoint: name lookup, TCP, TLS, HTTP.
 
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -18,10 +19,13 @@ use tokio_rustls::TlsConnector;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::resolve::{Place, Resolve};
 use super::settings::{Endpoint, Protocol};
 
-/// HTTP/2 flow control per stream: what one client that does not read can make upstream send ahead.
-const STREAM_WINDOW: u32 = 64 * 1024;
+/// HTTP/2 flow control per stream: what upstream may send ahead of a client that does not read, and so what such a client
+/// costs in memory here. Half of the protocol's default: a thousand stalled clients are 32 MiB. It also bounds the speed of
+/// one stream to a window per round trip, 32 MB/s at a millisecond; an event may be larger, it comes in several windows.
+const STREAM_WINDOW: u32 = 32 * 1024;
 
 /// HTTP/2 flow control of a whole connection: as much as the protocol allows. The streams' own windows bound what can be
 /// buffered; a smaller one would let streams that are not read take the room of others, and half of it is also the budget
@@ -101,8 +105,16 @@ pub enum ConnectError {
     },
 }
 
+/// A new connection.
+pub(super) struct Connected {
+    /// The address at its other end.
+    pub address: IpAddr,
+    /// What requests are sent with.
+    pub http: Http,
+}
+
 /// The handle of a new connection; the connection itself is driven by a task of its own.
-pub(super) enum Connected {
+pub(super) enum Http {
     /// HTTP/1.1: one request at a time.
     Http1(http1::SendRequest<Full<Bytes>>),
     /// HTTP/2: many, up to what the peer allows, which the second field tells.
@@ -112,14 +124,16 @@ pub(super) enum Connected {
 /// What is needed to connect to one endpoint.
 #[derive(Debug)]
 pub(super) struct Connector {
-    /// The address.
+    /// Host and port.
     pub endpoint: Endpoint,
+    /// Where that is.
+    pub place: Place,
+    /// Who knows the addresses of names.
+    pub resolver: Arc<dyn Resolve>,
     /// Which HTTP versions are spoken.
     pub protocol: Protocol,
     /// Present for `https` endpoints.
     pub tls: Option<Arc<ClientConfig>>,
-    /// Most streams on one HTTP/2 connection.
-    pub max_streams: usize,
     /// Limit for all of it.
     pub timeout: Duration,
     /// Owner of the tasks that drive connections.
@@ -159,17 +173,36 @@ impl Connector {
 
     async fn connect_unlimited(&self) -> Result<Connected, ConnectError> {
         let tcp_error = |source| ConnectError::Tcp { endpoint: self.name(), source };
-        let authority = &self.endpoint.authority;
-        // An IPv6 literal stands in brackets in an authority and nowhere else.
-        let host = authority.host().trim_start_matches('[').trim_end_matches(']');
-        let port = authority.port_u16().unwrap_or(if self.endpoint.tls { 443 } else { 80 });
-        let tcp = TcpStream::connect((host, port)).await.map_err(tcp_error)?;
+        let tcp = self.tcp().await.map_err(tcp_error)?;
         tcp.set_nodelay(true).map_err(tcp_error)?;
+        let address = tcp.peer_addr().map_err(tcp_error)?.ip();
+        let http = self.tls_and_http(tcp).await?;
+        Ok(Connected { address, http })
+    }
 
+    /// A connection to the first address that accepts one. Each has an equal part of the time that is left, so that one
+    /// that swallows packets does not keep the others from being tried.
+    async fn tcp(&self) -> io::Result<TcpStream> {
+        let end = Instant::now() + self.timeout;
+        let addresses = self.place.next_addresses(&*self.resolver).await?;
+        let mut failure = io::ErrorKind::NotFound.into();
+        for (left, address) in (1..=addresses.len()).rev().zip(addresses) {
+            let share = end.saturating_duration_since(Instant::now()) / u32::try_from(left).unwrap_or(u32::MAX);
+            failure = match tokio::time::timeout(share, TcpStream::connect(address)).await {
+                Ok(Ok(tcp)) => return Ok(tcp),
+                Ok(Err(error)) => error,
+                Err(_) => io::Error::new(io::ErrorKind::TimedOut, format!("{address} does not answer")),
+            };
+        }
+        Err(failure)
+    }
+
+    async fn tls_and_http(&self, tcp: TcpStream) -> Result<Http, ConnectError> {
         let Some(tls) = self.tls.as_ref().filter(|_| self.endpoint.tls) else {
             return self.handshake(tcp, self.protocol == Protocol::Http2).await;
         };
-        let name = ServerName::try_from(host.to_owned()).map_err(|_| ConnectError::Name { endpoint: self.name() })?;
+        let name = ServerName::try_from(self.place.host().to_owned())
+            .map_err(|_| ConnectError::Name { endpoint: self.name() })?;
         let stream = TlsConnector::from(tls.clone())
             .connect(name, tcp)
             .await
@@ -181,7 +214,7 @@ impl Connector {
         self.handshake(Box::new(stream), h2).await
     }
 
-    async fn handshake<S>(&self, stream: S, h2: bool) -> Result<Connected, ConnectError>
+    async fn handshake<S>(&self, stream: S, h2: bool) -> Result<Http, ConnectError>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -189,7 +222,7 @@ impl Connector {
         if h2 { self.handshake_http2(stream).await } else { self.handshake_http1(stream).await }.map_err(http_error)
     }
 
-    async fn handshake_http1<S>(&self, stream: S) -> Result<Connected, hyper::Error>
+    async fn handshake_http1<S>(&self, stream: S) -> Result<Http, hyper::Error>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -203,10 +236,10 @@ impl Connector {
                 () = stop.cancelled() => {}
             }
         });
-        Ok(Connected::Http1(sender))
+        Ok(Http::Http1(sender))
     }
 
-    async fn handshake_http2<S>(&self, stream: S) -> Result<Connected, hyper::Error>
+    async fn handshake_http2<S>(&self, stream: S) -> Result<Http, hyper::Error>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -244,7 +277,7 @@ impl Connector {
                 () = stop.cancelled() => {}
             }
         });
-        Ok(Connected::Http2(sender, allowed))
+        Ok(Http::Http2(sender, allowed))
     }
 }
 

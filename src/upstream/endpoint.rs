@@ -1,107 +1,75 @@
-//! The connections to one endpoint, and how a request finds one.
+//! One endpoint: how a request finds a connection, and whether the endpoint is to be used at all.
 
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
-use http::header::{self, HeaderMap, HeaderValue};
-use http::uri::{PathAndQuery, Scheme};
-use http::{Method, Request, Response, Uri, Version};
+use http::header::HeaderMap;
+use http::{Response, StatusCode};
 use http_body_util::Full;
 use hyper::client::conn::{http1, http2};
 use rustls::ClientConfig;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::{debug, info, warn};
 
+use super::balance::{self, View};
 use super::body::{Body, Lease};
-use super::connect::{ConnectError, Connected, Connector};
+use super::connect::{ConnectError, Connected, Connector, Http};
+use super::connections::{Connections, Origin, StreamSlot, Use};
+use super::error::{SendError, is_unprocessed};
+use super::guard::{Guard, Permit, Traffic, Verdict};
+use super::health::{Health, HealthRule, HealthState};
+use super::lock;
+use super::request::{Addressed, OutgoingRequest, take_back};
+use super::resolve::{Place, Resolve};
 use super::settings::{Endpoint, Settings};
+use super::snapshot::EndpointSnapshot;
+use crate::protocol::headers;
 
-/// A request before it is known which kind of connection it goes out on.
-#[derive(Clone, Debug)]
-pub struct OutgoingRequest {
-    /// GET or POST.
-    pub method: Method,
-    /// Path and query.
-    pub target: PathAndQuery,
-    /// Everything but `Host` and the framing.
-    pub headers: HeaderMap,
-    /// Empty for GET.
-    pub body: Bytes,
-}
-
-/// What a request is for; event streams must not take the last places from POSTs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Use {
-    /// Opens an event stream, which stays for as long as the client does.
-    Events,
-    /// Carries one message.
-    Message,
-}
-
-/// Why a request has no answer.
-#[derive(Debug, thiserror::Error)]
-pub enum SendError {
-    /// It was not sent.
-    #[error(transparent)]
-    Connect(#[from] ConnectError),
-    /// It may have been sent, but the connection broke before an answer came.
-    #[error("the connection to {endpoint} broke before an answer came")]
-    Broken {
-        /// Host and port.
-        endpoint: String,
-        /// What the HTTP library said.
-        source: hyper::Error,
-    },
-}
-
-/// The connections to one endpoint.
+/// One endpoint and the connections to it.
 #[derive(Debug)]
 pub struct Pool {
+    upstream: Arc<str>,
+    name: Arc<str>,
     connector: Connector,
-    host: HeaderValue,
-    max_idle: usize,
-    idle_timeout: Duration,
-    http1: Mutex<Vec<IdleHttp1>>,
-    http2: Mutex<Vec<Http2>>,
+    addressed: Addressed,
+    connections: Connections,
     /// Held while an HTTP/2 connection is made, so that many requests at once make one and not many.
     connecting: tokio::sync::Mutex<()>,
     /// Failed attempts to connect; who waited for an attempt that failed shares its failure.
     failures: AtomicU64,
     /// Which HTTP version the endpoint speaks: settled by the settings, or by the first ALPN.
     speaks: AtomicUsize,
+    /// Event streams that are open or being opened.
     streams: AtomicUsize,
+    stream_guard: Guard,
+    message_guard: Guard,
+    health: Mutex<Checked>,
+    weight: u32,
+    slow_start: Duration,
+    /// Stands for the endpoint wherever one is drawn by its name.
+    key: u64,
 }
 
-#[derive(Debug)]
-struct IdleHttp1 {
-    sender: http1::SendRequest<Full<Bytes>>,
-    until: Instant,
-}
-
-#[derive(Debug)]
-struct Http2 {
-    sender: http2::SendRequest<Full<Bytes>>,
-    /// Streams that the peer allows.
-    allowed: Arc<AtomicUsize>,
-    /// Streams that we have open.
-    open: Arc<AtomicUsize>,
+/// What the health checks have said.
+#[derive(Debug, Default)]
+struct Checked {
+    health: Health,
+    /// When an unhealthy endpoint last became healthy.
+    back: Option<Instant>,
 }
 
 enum Ready {
-    Http1(http1::SendRequest<Full<Bytes>>),
-    Http2(http2::SendRequest<Full<Bytes>>, StreamSlot),
-}
-
-/// One place on an HTTP/2 connection.
-#[derive(Debug)]
-pub(super) struct StreamSlot(Arc<AtomicUsize>);
-
-impl Drop for StreamSlot {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
+    Http1(http1::SendRequest<Full<Bytes>>, Origin),
+    Http2 {
+        sender: http2::SendRequest<Full<Bytes>>,
+        slot: StreamSlot,
+        /// The connection was there already.
+        shared: bool,
+    },
 }
 
 /// Counts one event stream of an endpoint for as long as it is open.
@@ -131,34 +99,45 @@ impl Pool {
         endpoint: Endpoint,
         settings: &Settings,
         tls: Option<Arc<ClientConfig>>,
+        resolver: Arc<dyn Resolve>,
         tasks: TaskTracker,
         stop: CancellationToken,
     ) -> Self {
         use super::settings::Protocol::{Auto, Http1, Http2};
-        // An authority holds only what a header value may hold.
-        let host =
-            HeaderValue::from_str(endpoint.authority.as_str()).unwrap_or_else(|_| HeaderValue::from_static("invalid"));
         let speaks = match settings.protocol {
             Http2 => HTTP2,
             Http1 => HTTP1,
             Auto if endpoint.tls => UNKNOWN,
             Auto => HTTP1,
         };
+        let name: Arc<str> = endpoint.authority.as_str().into();
+        let guard = |traffic| Guard::new(settings.name.clone(), name.clone(), traffic, settings.breaker);
+        let default_port = if endpoint.tls { 443 } else { 80 };
         Self {
-            host,
-            max_idle: settings.max_idle_connections,
-            idle_timeout: settings.idle_timeout,
-            http1: Mutex::default(),
-            http2: Mutex::default(),
+            upstream: settings.name.clone(),
+            stream_guard: guard(Traffic::Streams),
+            message_guard: guard(Traffic::Messages),
+            key: balance::key(&name),
+            name,
+            addressed: Addressed::to(&endpoint),
+            connections: Connections::new(
+                settings.max_idle_connections,
+                settings.idle_timeout,
+                settings.max_streams_per_connection,
+            ),
             connecting: tokio::sync::Mutex::default(),
             failures: AtomicU64::new(0),
             speaks: AtomicUsize::new(speaks),
             streams: AtomicUsize::new(0),
+            health: Mutex::default(),
+            weight: endpoint.weight,
+            slow_start: settings.slow_start,
             connector: Connector {
+                place: Place::new(endpoint.authority.host(), endpoint.authority.port_u16().unwrap_or(default_port)),
                 endpoint,
+                resolver,
                 protocol: settings.protocol,
                 tls,
-                max_streams: settings.max_streams_per_connection,
                 timeout: settings.connect_timeout,
                 tasks,
                 stop,
@@ -172,79 +151,121 @@ impl Pool {
         self.connector.name()
     }
 
-    /// Event streams open at this endpoint.
+    /// Event streams that are open at this endpoint, or being opened.
     #[must_use]
     pub fn open_streams(&self) -> usize {
         self.streams.load(Ordering::Relaxed)
     }
 
-    /// Counts one more event stream until the value is dropped.
-    #[must_use]
-    pub fn count_stream(self: &Arc<Self>) -> StreamCount {
+    /// Asks for an event stream and waits for the head of the answer. The stream counts from now on, so that the next
+    /// choice knows of it, and until the second value is dropped.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError`]; one that [is unsent](SendError::is_unsent) leaves the request to another endpoint.
+    pub async fn open_events(
+        self: &Arc<Self>,
+        request: OutgoingRequest,
+        deadline: Instant,
+    ) -> Result<(Response<Body>, StreamCount), SendError> {
+        let permit = self.stream_guard.admit().map_err(|wait| self.ejected(wait))?;
         self.streams.fetch_add(1, Ordering::Relaxed);
-        StreamCount(self.clone())
+        let count = StreamCount(self.clone());
+        let sent = tokio::time::timeout_at(deadline.into(), self.send(request, Use::Events))
+            .await
+            .unwrap_or_else(|_| Err(SendError::TimedOut { endpoint: self.name() }));
+        permit
+            .settle(sent.as_ref().map_or_else(SendError::verdict, |answer| verdict(answer.status(), answer.headers())));
+        Ok((sent?, count))
+    }
+
+    /// An event stream of this endpoint broke off or stalled. Enough of them in a row, without one that could be opened
+    /// in between, and no stream is opened here for a while.
+    pub fn stream_failed(&self) {
+        self.stream_guard.failed();
+    }
+
+    /// An event stream of this endpoint does well: failures before this no longer count. An answer to
+    /// [`open_events`](Self::open_events) says so by itself.
+    pub fn stream_opened(&self) {
+        self.stream_guard.succeeded();
+    }
+
+    /// Leave to post one message.
+    pub(super) fn admit_message(&self) -> Result<Permit<'_>, SendError> {
+        self.message_guard.admit().map_err(|wait| self.ejected(wait))
+    }
+
+    fn ejected(&self, wait: Duration) -> SendError {
+        SendError::Ejected { endpoint: self.name(), wait }
     }
 
     /// Sends `request` on a connection of this endpoint, a new one if need be, and waits for the head of the answer.
     ///
     /// A request that meets a connection which upstream has just closed, and which provably did not go out on it, goes
-    /// out on another one.
-    ///
-    /// # Errors
-    ///
-    /// [`SendError::Connect`] when it was not sent, [`SendError::Broken`] when it may have been.
-    pub async fn send(self: &Arc<Self>, request: OutgoingRequest, purpose: Use) -> Result<Response<Body>, SendError> {
+    /// out on another one. So does the request for an event stream that an HTTP/2 peer has given back unprocessed; of a
+    /// POST no copy is kept, and it is for the rule on repeating to send it again.
+    pub(super) async fn send(
+        self: &Arc<Self>,
+        request: OutgoingRequest,
+        purpose: Use,
+    ) -> Result<Response<Body>, SendError> {
+        let copy = (purpose == Use::Events).then(|| request.clone());
         let mut request = request;
-        for attempt in 1..=ATTEMPTS {
-            // The last attempt does not trust a connection that was idle: it may have met others of the same age.
-            let ready = if attempt == ATTEMPTS { self.connect_now().await } else { self.ready(purpose).await };
-            let (outcome, lease) = match ready? {
-                Ready::Http1(mut sender) => {
-                    let sent = sender.try_send_request(self.http1_request(request)).await;
-                    (sent, Lease::Http1 { sender, pool: self.clone() })
+        let mut attempt = 1;
+        while attempt <= ATTEMPTS {
+            let (outcome, lease, shared) = match self.ready(purpose, attempt).await? {
+                Ready::Http1(mut sender, origin) => {
+                    let sent = sender.try_send_request(self.addressed.http1(request)).await;
+                    (sent, Lease::Http1 { sender, pool: self.clone(), origin }, false)
                 }
-                Ready::Http2(mut sender, slot) => {
-                    let sent = sender.try_send_request(self.http2_request(request)).await;
-                    (sent, Lease::Http2(slot))
+                Ready::Http2 { mut sender, slot, shared } => {
+                    let sent = sender.try_send_request(self.addressed.http2(request)).await;
+                    (sent, Lease::Http2(slot), shared)
                 }
             };
-            match outcome {
+            let mut refused = match outcome {
                 Ok(response) => {
                     let keep = keep_alive_hint(response.headers());
                     return Ok(response.map(|body| Body::new(body, lease, keep)));
                 }
-                Err(mut refused) => {
-                    let Some(unsent) = refused.take_message() else {
-                        return Err(SendError::Broken { endpoint: self.name(), source: refused.into_error() });
-                    };
-                    request = take_back(unsent);
-                }
+                Err(refused) => refused,
+            };
+            let unsent = refused.take_message();
+            if unsent.is_none() && !is_unprocessed(refused.error()) {
+                return Err(SendError::Broken { endpoint: self.name(), source: refused.into_error() });
             }
+            // Closed, or about to be: no request goes there any more. There are only so many of those, so that meeting
+            // one is no attempt yet.
+            if let Lease::Http2(slot) = &lease {
+                self.connections.retire(slot);
+            }
+            attempt += usize::from(!shared);
+            request = match (unsent, &copy) {
+                (Some(unsent), _) => take_back(unsent),
+                (None, Some(copy)) => copy.clone(),
+                (None, None) => {
+                    return Err(SendError::Unprocessed { endpoint: self.name(), source: refused.into_error() });
+                }
+            };
         }
         Err(ConnectError::Closed { endpoint: self.name() }.into())
     }
 
     /// Closes idle HTTP/1.1 connections whose time is over.
-    pub fn close_idle(&self) {
-        let now = Instant::now();
-        lock(&self.http1).retain(|idle| idle.until > now && !idle.sender.is_closed());
-        lock(&self.http2).retain(|connection| !connection.sender.is_closed());
+    pub(super) fn close_idle(&self) {
+        self.connections.sweep();
     }
 
     /// Takes back an HTTP/1.1 connection whose answer was read to its end.
-    pub(super) fn recycle(&self, sender: http1::SendRequest<Full<Bytes>>, hint: Option<Duration>) {
-        let keep = hint.map_or(self.idle_timeout, |hint| hint.min(self.idle_timeout));
-        if sender.is_closed() || keep.is_zero() {
-            return;
-        }
-        let mut idle = lock(&self.http1);
-        if idle.len() < self.max_idle {
-            idle.push(IdleHttp1 { sender, until: Instant::now() + keep });
-        }
+    pub(super) fn recycle(&self, sender: http1::SendRequest<Full<Bytes>>, origin: Origin, hint: Option<Duration>) {
+        self.connections.recycle(sender, origin, hint);
     }
 
-    async fn ready(&self, purpose: Use) -> Result<Ready, ConnectError> {
+    async fn ready(&self, purpose: Use, attempt: usize) -> Result<Ready, ConnectError> {
         match self.speaks.load(Ordering::Relaxed) {
+            // The last attempt does not trust a connection that was idle: it may have met others of the same age.
+            HTTP1 if attempt == ATTEMPTS => self.connect_now().await,
             HTTP1 => self.ready_http1().await,
             HTTP2 => self.ready_http2(purpose).await,
             _ => self.connect_first(purpose).await,
@@ -252,16 +273,12 @@ impl Pool {
     }
 
     async fn ready_http1(&self) -> Result<Ready, ConnectError> {
-        loop {
-            let Some(mut idle) = lock(&self.http1).pop() else { break };
-            if idle.until <= Instant::now() {
-                continue;
-            }
+        while let Some((mut sender, origin)) = self.connections.take_idle() {
             // Most often it is ready, and then no timer is needed.
-            let ready = idle.sender.is_ready()
-                || matches!(tokio::time::timeout(READY_AGAIN, idle.sender.ready()).await, Ok(Ok(())));
+            let ready =
+                sender.is_ready() || matches!(tokio::time::timeout(READY_AGAIN, sender.ready()).await, Ok(Ok(())));
             if ready {
-                return Ok(Ready::Http1(idle.sender));
+                return Ok(Ready::Http1(sender, origin));
             }
         }
         self.connect_now().await
@@ -280,6 +297,11 @@ impl Pool {
             return Err(ConnectError::Shared { endpoint: self.name() });
         }
         self.connect_now().await
+    }
+
+    fn place(&self, purpose: Use) -> Option<Ready> {
+        let (sender, slot) = self.connections.place(purpose)?;
+        Some(Ready::Http2 { sender, slot, shared: true })
     }
 
     /// The first connection to an endpoint whose protocol ALPN has still to settle.
@@ -301,14 +323,16 @@ impl Pool {
 
     /// A new connection, whatever there is already. Boxed: a cold path with a large state.
     async fn connect_now(&self) -> Result<Ready, ConnectError> {
+        let epoch = self.connections.epoch();
         match Box::pin(self.connector.connect()).await {
-            Ok(Connected::Http1(sender)) => {
+            Ok(Connected { address, http: Http::Http1(sender) }) => {
                 self.speaks.store(HTTP1, Ordering::Relaxed);
-                Ok(Ready::Http1(sender))
+                Ok(Ready::Http1(sender, Origin { address, epoch }))
             }
-            Ok(Connected::Http2(sender, allowed)) => {
+            Ok(Connected { address, http: Http::Http2(sender, allowed) }) => {
                 self.speaks.store(HTTP2, Ordering::Relaxed);
-                Ok(self.add_http2(sender, allowed))
+                let (sender, slot) = self.connections.add_http2(sender, allowed, address);
+                Ok(Ready::Http2 { sender, slot, shared: false })
             }
             Err(error) => {
                 self.failures.fetch_add(1, Ordering::Release);
@@ -316,69 +340,95 @@ impl Pool {
             }
         }
     }
+}
 
-    /// A place on an HTTP/2 connection that is there already.
-    fn place(&self, purpose: Use) -> Option<Ready> {
-        let mut connections = lock(&self.http2);
-        connections.retain(|connection| !connection.sender.is_closed());
-        connections.iter().find_map(|connection| {
-            let allowed = connection.allowed.load(Ordering::Relaxed).min(self.connector.max_streams);
-            let limit = match purpose {
-                // A stream above the peer's limit would wait without an error, and a POST behind streams for ever.
-                Use::Events => allowed.saturating_sub((allowed / 8).max(1)),
-                Use::Message => allowed,
-            };
-            (connection.open.load(Ordering::Relaxed) < limit.max(1)).then(|| connection.take_place())
-        })
+/// The endpoint as a choice, under checks, and as operators see it.
+impl Pool {
+    pub(super) fn view(&self, now: Instant) -> View {
+        let breaker = self.stream_guard.standing(now);
+        let checked = lock(&self.health);
+        View {
+            key: self.key,
+            weight: balance::ramp(self.weight, breaker.back.max(checked.back), now, self.slow_start),
+            streams: u32::try_from(self.open_streams()).unwrap_or(u32::MAX),
+            healthy: checked.health.state() != HealthState::Unhealthy,
+            admits: breaker.admits,
+        }
     }
 
-    fn add_http2(&self, sender: http2::SendRequest<Full<Bytes>>, allowed: Arc<AtomicUsize>) -> Ready {
-        let connection = Http2 { sender, allowed, open: Arc::default() };
-        let ready = connection.take_place();
-        lock(&self.http2).push(connection);
-        ready
+    pub(super) fn snapshot(&self, now: Instant) -> EndpointSnapshot {
+        let (http2_connections, idle_connections) = self.connections.counts();
+        EndpointSnapshot {
+            name: self.name.clone(),
+            weight: self.weight,
+            streams: self.open_streams(),
+            http2_connections,
+            idle_connections,
+            health: lock(&self.health).health.state(),
+            streams_breaker: self.stream_guard.standing(now).state,
+            messages_breaker: self.message_guard.standing(now).state,
+        }
     }
 
-    fn http1_request(&self, request: OutgoingRequest) -> Request<Full<Bytes>> {
-        let mut sent = Request::new(Full::new(request.body));
-        *sent.method_mut() = request.method;
-        *sent.uri_mut() = Uri::from(request.target);
-        *sent.headers_mut() = request.headers;
-        sent.headers_mut().insert(header::HOST, self.host.clone());
-        sent
+    pub(super) fn connector(&self) -> &Connector {
+        &self.connector
     }
 
-    fn http2_request(&self, request: OutgoingRequest) -> Request<Full<Bytes>> {
-        let mut sent = Request::new(Full::new(request.body));
-        let mut uri = http::uri::Parts::default();
-        uri.scheme = Some(if self.connector.endpoint.tls { Scheme::HTTPS } else { Scheme::HTTP });
-        uri.authority = Some(self.connector.endpoint.authority.clone());
-        uri.path_and_query = Some(request.target);
-        *sent.method_mut() = request.method;
-        // All three parts are there, so that this cannot fail.
-        *sent.uri_mut() = Uri::from_parts(uri).unwrap_or_default();
-        *sent.version_mut() = Version::HTTP_2;
-        *sent.headers_mut() = request.headers;
-        sent
+    pub(super) fn addressed(&self) -> &Addressed {
+        &self.addressed
+    }
+
+    /// Takes in the result of a health check.
+    pub(super) fn checked(&self, result: &Result<(), String>, rule: &HealthRule) {
+        let change = {
+            let mut checked = lock(&self.health);
+            let before = checked.health.state();
+            let change = checked.health.record(result.is_ok(), rule);
+            if (before, change) == (HealthState::Unhealthy, Some(HealthState::Healthy)) {
+                checked.back = Some(Instant::now());
+            }
+            change
+        };
+        let (upstream, endpoint) = (&*self.upstream, &*self.name);
+        let reason = result.as_ref().err();
+        match change {
+            Some(HealthState::Unhealthy) => warn!(upstream, endpoint, reason, "an endpoint is unhealthy"),
+            Some(_) => info!(upstream, endpoint, reason = "its health checks succeed", "an endpoint is healthy"),
+            None if result.is_err() => debug!(upstream, endpoint, reason, "a health check failed"),
+            None => {}
+        }
+    }
+
+    /// Whether the endpoint is a name, whose addresses can change.
+    pub(super) fn is_name(&self) -> bool {
+        self.connector.place.is_name()
+    }
+
+    /// Looks the endpoint's name up again. A look-up that fails changes nothing: the connections are still there.
+    pub(super) async fn resolve(&self) {
+        let Connector { place, resolver, timeout, .. } = &self.connector;
+        let (upstream, endpoint) = (&*self.upstream, &*self.name);
+        match tokio::time::timeout(*timeout, place.addresses(&**resolver)).await {
+            Ok(Ok(addresses)) => {
+                let addresses: Vec<IpAddr> = addresses.into_iter().map(|address| address.ip()).collect();
+                let gone = self.connections.keep_only(&addresses);
+                if !gone.is_empty() {
+                    info!(upstream, endpoint, ?gone, "addresses of an endpoint are gone");
+                }
+            }
+            Ok(Err(error)) => debug!(upstream, endpoint, %error, "an endpoint's name could not be looked up"),
+            Err(_) => debug!(upstream, endpoint, "looking up an endpoint's name took too long"),
+        }
     }
 }
 
-/// A request that did not go out, as it was before it was made for a connection.
-fn take_back(request: Request<Full<Bytes>>) -> OutgoingRequest {
-    let (mut head, body) = request.into_parts();
-    head.headers.remove(header::HOST);
-    OutgoingRequest {
-        method: head.method,
-        target: head.uri.into_parts().path_and_query.unwrap_or_else(|| PathAndQuery::from_static("/")),
-        headers: head.headers,
-        body: body.into_inner().unwrap_or_default(),
-    }
-}
-
-impl Http2 {
-    fn take_place(&self) -> Ready {
-        self.open.fetch_add(1, Ordering::Relaxed);
-        Ready::Http2(self.sender.clone(), StreamSlot(self.open.clone()))
+/// What an answer says of the endpoint. An application that refuses is one that works; what stands in front of one that
+/// does not answers 502, 503 or 504. `Retry-After` is only sent by who knows what it is doing.
+pub(super) fn verdict(status: StatusCode, fields: &HeaderMap) -> Verdict {
+    match status {
+        StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT => Verdict::Bad,
+        StatusCode::SERVICE_UNAVAILABLE if headers::retry_after(fields, SystemTime::now()).is_none() => Verdict::Bad,
+        _ => Verdict::Good,
     }
 }
 
@@ -389,7 +439,23 @@ fn keep_alive_hint(headers: &HeaderMap) -> Option<Duration> {
     Some(Duration::from_secs(seconds.saturating_sub(1)))
 }
 
-/// A panic while one of these is held leaves nothing half done: every critical section is a single change.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_answers_of_a_backend_that_is_not_there_are_failures() {
+        let fields = |retry: Option<&'static str>| {
+            retry.map(|value| (http::header::RETRY_AFTER, http::HeaderValue::from_static(value))).into_iter().collect()
+        };
+        let of = |status, retry| verdict(StatusCode::from_u16(status).unwrap(), &fields(retry));
+        for status in [200, 204, 401, 404, 429, 500] {
+            assert_eq!(of(status, None), Verdict::Good, "{status}");
+        }
+        for status in [502, 503, 504] {
+            assert_eq!(of(status, None), Verdict::Bad, "{status}");
+        }
+        assert_eq!(of(503, Some("1")), Verdict::Good);
+        assert_eq!(of(502, Some("1")), Verdict::Bad);
+    }
 }

@@ -4,13 +4,17 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::body::{Body, ReadError};
-use super::endpoint::{OutgoingRequest, Pool, SendError, Use};
+use super::connections::Use;
+use super::endpoint::{Pool, verdict};
+use super::error::SendError;
 use super::events::EventStream;
+use super::guard::Verdict;
+use super::request::OutgoingRequest;
 use crate::protocol::Text;
 use crate::protocol::headers;
 use crate::protocol::message::Message;
 use crate::protocol::sse::Limits;
-use crate::session::{PostFailure, PostOutcome};
+use crate::session::{Doubt, PostOutcome};
 use crate::telemetry::chain;
 use http::{HeaderMap, Response, StatusCode};
 
@@ -51,34 +55,53 @@ impl From<PostOutcome> for Answered {
 }
 
 impl Answered {
-    fn failed(failure: PostFailure, why: String) -> Self {
-        Self { failure: Some(why), ..PostOutcome::Failed(failure).into() }
+    /// It was not even tried.
+    #[must_use]
+    pub fn not_sent(why: String) -> Self {
+        Self::failed(PostOutcome::NotSent, why)
+    }
+
+    fn failed(outcome: PostOutcome, why: String) -> Self {
+        Self { failure: Some(why), ..outcome.into() }
     }
 }
 
-/// Posts one message.
+/// Posts one message. It fails at once, and was not sent, while messages to this endpoint have failed too often.
 pub async fn post(pool: Arc<Pool>, request: OutgoingRequest, rules: Rules) -> Answered {
+    let permit = match pool.admit_message() {
+        Ok(permit) => permit,
+        Err(error) => return failed(&error),
+    };
     let exchange = async {
         match pool.send(request, Use::Message).await {
-            Ok(response) => answer(response, rules).await,
-            Err(error) => {
-                let failure = match error {
-                    SendError::Connect(_) => PostFailure::Connect,
-                    SendError::Broken { .. } => PostFailure::Broken,
-                };
-                (Answered::failed(failure, chain(&error)), None)
+            Ok(response) => {
+                let verdict = verdict(response.status(), response.headers());
+                let (answered, unwanted) = answer(response, rules).await;
+                (answered, unwanted, verdict)
             }
+            Err(error) => (failed(&error), None, error.verdict()),
         }
     };
-    let Ok((answered, unwanted)) = tokio::time::timeout(rules.timeout, exchange).await else {
+    let (answered, unwanted, verdict) = tokio::time::timeout(rules.timeout, exchange).await.unwrap_or_else(|_| {
         let why = format!("{} gave no answer within {:?}", pool.name(), rules.timeout);
-        return Answered::failed(PostFailure::TimedOut, why);
-    };
+        (Answered::failed(PostOutcome::InDoubt(Doubt::TimedOut), why), None, Verdict::Bad)
+    });
+    let broken = matches!(answered.outcome, PostOutcome::InDoubt(Doubt::Broken));
+    permit.settle(if broken { Verdict::Bad } else { verdict });
     // Outside the time limit: the answer was given with its head.
     if let Some(body) = unwanted {
         discard(body).await;
     }
     answered
+}
+
+fn failed(error: &SendError) -> Answered {
+    let outcome = match error {
+        error if error.is_unsent() => PostOutcome::NotSent,
+        SendError::TimedOut { .. } => PostOutcome::InDoubt(Doubt::TimedOut),
+        _ => PostOutcome::InDoubt(Doubt::Broken),
+    };
+    Answered::failed(outcome, chain(error))
 }
 
 /// What an answer means; the second value is a body that nobody wants.
@@ -92,7 +115,7 @@ async fn answer(response: Response<Body>, rules: Rules) -> (Answered, Option<Bod
         if !headers::is_identity(&head.headers) {
             return (PostOutcome::ReplyInvalid("an answer is a compressed event stream").into(), None);
         }
-        let stream = Some(EventStream::new(body, rules.events, None));
+        let stream = Some(EventStream::new(body, rules.events, String::new(), None));
         return (Answered { stream, ..PostOutcome::Streaming.into() }, None);
     }
     if !rules.replies {
@@ -107,7 +130,7 @@ async fn answer(response: Response<Body>, rules: Rules) -> (Answered, Option<Bod
         },
         Err(ReadError::TooLarge(_)) => PostOutcome::ReplyTooLarge,
         Err(ReadError::Broken(error)) => {
-            return (Answered::failed(PostFailure::Broken, chain(&error)), None);
+            return (Answered::failed(PostOutcome::InDoubt(Doubt::Broken), chain(&error)), None);
         }
     };
     (outcome.into(), None)

@@ -1,10 +1,15 @@
 //! What is known of one upstream before anything is connected.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::uri::Authority;
 use rustls::RootCertStore;
+
+pub use super::balance::Balance;
+pub use super::breaker::BreakerRule;
+pub use super::health::{HealthKind, HealthRule};
 
 /// A named group of endpoints that speak the backend contract.
 #[derive(Clone, Debug)]
@@ -13,6 +18,22 @@ pub struct Settings {
     pub name: Arc<str>,
     /// At least one.
     pub endpoints: Vec<Endpoint>,
+    /// How new event streams are spread over them.
+    pub balance: Balance,
+    /// How long the weight of an endpoint that comes back grows to the whole; zero: it is whole at once.
+    pub slow_start: Duration,
+    /// When an endpoint that fails is left alone; event streams and messages each have a breaker of their own.
+    pub breaker: BreakerRule,
+    /// How endpoints are checked; `None`: they are not.
+    pub health: Option<HealthRule>,
+    /// How often the addresses of names are looked up again.
+    pub resolve_interval: Duration,
+    /// Most event streams opened again in any second, by all connections together.
+    pub reopen_rate: NonZeroU32,
+    /// Most event streams that are being opened again at once.
+    pub reopen_concurrency: usize,
+    /// Most messages posted again in any second, by all connections together.
+    pub retry_rate: NonZeroU32,
     /// Which HTTP versions are spoken.
     pub protocol: Protocol,
     /// Who vouches for `https` endpoints; absent when there are none.
@@ -34,6 +55,8 @@ pub struct Endpoint {
     pub tls: bool,
     /// Host and, where it is not the scheme's own, port.
     pub authority: Authority,
+    /// Its share of the event streams, from 1 to 1000.
+    pub weight: u32,
 }
 
 /// Which HTTP versions an upstream is spoken to in.

@@ -208,3 +208,33 @@ async fn a_client_that_reads_slowly_slows_its_stream_down_and_loses_nothing() {
     };
     tokio::join!(sending, reading);
 }
+
+#[tokio::test]
+async fn messages_of_every_length_stay_whole_and_in_order_in_both_directions() {
+    let Scene { mut client, events, _gateway, mut upstream } = Scene::new().await;
+    // Where the header of a frame changes, where a TLS record is full, and where messages are no longer collected.
+    let lengths = [0, 1, 125, 126, 4095, 4097, 16_370, 16_384, 65_535, 65_536, 300_000, 3, 1 << 20, 7];
+    let text = |length: usize| "é0123456789".chars().cycle().take(length).collect::<String>();
+    let down = async {
+        for length in lengths {
+            events.send(format!("data: {}\n\n", text(length / 2))).await;
+        }
+    };
+    let reading = async {
+        for length in lengths {
+            let expected = Seen::Text(text(length / 2));
+            assert!(client.next().await == expected, "of length {length}");
+        }
+        for length in lengths {
+            client.text(&text(length / 2)).await;
+        }
+    };
+    let up = async {
+        for length in lengths {
+            let post = upstream.next_post().await;
+            assert!(post.text() == text(length / 2), "of length {length}");
+            post.accept();
+        }
+    };
+    tokio::join!(down, reading, up);
+}

@@ -63,6 +63,11 @@ fn top_of_group(group: &str) -> Vec<String> {
     names.into_iter().map(first).filter(|name| !name.is_empty()).collect()
 }
 
+/// Tests may do what they like.
+fn is_test(name: &str) -> bool {
+    name.ends_with("tests.rs") || name.contains("/tests/")
+}
+
 /// All of `src`. A `use` over several lines is one line here, with the number of its first.
 fn sources() -> Vec<Source> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
@@ -74,7 +79,7 @@ fn sources() -> Vec<Source> {
             let name = path.strip_prefix(&root).unwrap().to_str().unwrap().to_owned();
             if path.is_dir() {
                 folders.push(path);
-            } else if path.extension().is_some_and(|ending| ending == "rs") && !name.ends_with("tests.rs") {
+            } else if path.extension().is_some_and(|ending| ending == "rs") && !is_test(&name) {
                 sources.push(Source { name, lines: lines(&fs::read_to_string(&path).unwrap()) });
             }
         }
@@ -145,40 +150,64 @@ fn formats_and_rules_know_nothing_but_themselves() {
     assert_not_known(
         "`protocol` and `session` are pure: they know no other part but themselves",
         &["protocol", "session"],
-        &["edge", "bridge", "upstream", "gateway", "config", "commands", "telemetry", "process"],
+        &["edge", "bridge", "upstream", "admin", "gateway", "config", "commands", "telemetry", "process"],
     );
     assert_not_known("`protocol` does not know what `session` makes of it", &["protocol"], &["session"]);
 }
 
+/// What a pure part must not touch.
+const WORLD: [&str; 18] = [
+    "tokio::",
+    "tokio_util::",
+    "tokio_rustls::",
+    "hyper::",
+    "hyper_util::",
+    "TcpStream",
+    "TcpListener",
+    "UdpSocket",
+    "ToSocketAddrs",
+    "UnixStream",
+    "Instant::now",
+    "SystemTime::now",
+    ".elapsed()",
+    "rand::",
+    "getrandom",
+    "now_v7",
+    "RandomState",
+    "thread::",
+];
+
 #[test]
 fn formats_and_rules_touch_no_clock_no_socket_and_no_chance() {
-    let world = [
-        "tokio::",
-        "tokio_util::",
-        "tokio_rustls::",
-        "hyper::",
-        "hyper_util::",
-        "TcpStream",
-        "TcpListener",
-        "UdpSocket",
-        "ToSocketAddrs",
-        "UnixStream",
-        "Instant::now",
-        "SystemTime::now",
-        ".elapsed()",
-        "rand::",
-        "getrandom",
-        "now_v7",
-        "RandomState",
-        "thread::",
-    ];
     let rule = "`protocol` and `session` are pure: bytes, values and instants come in as arguments";
-    assert_rule(rule, &["protocol", "session"], |_, line| word(line, &world));
+    assert_rule(rule, &["protocol", "session"], |_, line| word(line, &WORLD));
     let rule = "of the WebSocket library, `protocol` and `session` use the types of `tungstenite` alone";
     assert_rule(rule, &["protocol", "session"], |_, line| {
         let others = line.match_indices("tokio_tungstenite::").map(|(at, word)| &line[at + word.len()..]);
         others.filter(|rest| !rest.starts_with("tungstenite")).map(|_| "tokio_tungstenite".to_owned()).next()
     });
+}
+
+#[test]
+fn the_websocket_codec_touches_no_socket() {
+    let rule = "in `edge::websocket`, `socket` moves the bytes; what makes frames and messages of them is pure";
+    assert_rule(rule, &["edge"], |source, line| {
+        let pure = source.name.starts_with("edge/websocket/") && source.name != "edge/websocket/socket.rs";
+        word(line, &WORLD).filter(|_| pure)
+    });
+}
+
+#[test]
+fn the_rules_for_endpoints_touch_no_clock_no_socket_and_no_task() {
+    let rules = ["balance", "breaker", "health", "pacer"].map(|rule| format!("upstream/{rule}.rs"));
+    let sources = sources();
+    assert!(rules.iter().all(|rule| sources.iter().any(|source| source.name == *rule)));
+    let world = ["tokio::", "hyper::", "Instant::now", "SystemTime::now", ".elapsed()", "now_v7", "Mutex", "Atomic"];
+    for source in sources.iter().filter(|source| rules.contains(&source.name)) {
+        for (number, line) in &source.lines {
+            assert_eq!(word(line, &world), None, "src/{}:{number} is to be pure: {line}", source.name);
+        }
+    }
 }
 
 #[test]
@@ -188,8 +217,23 @@ fn each_side_knows_the_other_only_through_the_bridge() {
     assert_not_known("`bridge` sees clients through its trait alone", &["bridge"], &["edge", "gateway"]);
     assert_not_known(
         "what serves does not know how it was configured or started",
-        &["edge", "bridge", "upstream"],
+        &["edge", "bridge", "upstream", "admin"],
         &["config", "commands", "process"],
+    );
+}
+
+#[test]
+fn what_looks_inside_reads_what_the_bridge_has_counted_and_nobody_knows_that_it_looks() {
+    assert_not_known("`admin` sees clients and upstreams as the bridge counts them", &["admin"], &["edge", "upstream"]);
+    assert_not_known(
+        "what serves does not know who looks at it",
+        &["edge", "bridge", "upstream", "telemetry", "process"],
+        &["admin", "gateway"],
+    );
+    assert_not_known(
+        "`telemetry` gives names; what is counted under them is brought by others",
+        &["telemetry"],
+        &["edge", "bridge", "upstream", "config", "commands", "process"],
     );
 }
 

@@ -4,16 +4,20 @@
 
 mod support;
 
+mod admin;
+mod backpressure;
 mod check;
 mod clients;
 mod demo_page;
 mod down;
 mod edge;
+mod endpoints;
 mod keepalive;
 mod layering;
 mod lifecycle;
 mod logs;
 mod open;
+mod reopen;
 mod stop;
 mod strictness;
 mod tls;

@@ -51,6 +51,8 @@ pub struct Parser {
     next_id: Vec<u8>,
     has_id: bool,
     last_event_id: String,
+    /// Whether the newest event had an id of its own.
+    own_id: bool,
     /// Two fields rather than an `Option`, to fill the padding: there is one parser per client.
     retry_millis: u64,
     has_retry: bool,
@@ -70,6 +72,7 @@ impl Parser {
             next_id: Vec::new(),
             has_id: false,
             last_event_id: String::new(),
+            own_id: false,
             retry_millis: 0,
             has_retry: false,
             mid_event: false,
@@ -127,6 +130,12 @@ impl Parser {
     /// there was none, or if an empty `id` cleared it.
     pub fn last_event_id(&self) -> &str {
         &self.last_event_id
+    }
+
+    /// Whether the newest event brought its id along. Without one it has the id of an event before it, by which it cannot
+    /// be told from that one.
+    pub fn has_own_id(&self) -> bool {
+        self.own_id
     }
 
     /// The newest reconnection time. It counts from the end of its line on, whatever becomes of the block.
@@ -289,7 +298,8 @@ impl Parser {
             None
         };
         // Only now that the event cannot fail any more: the id of an event that was refused must not be acknowledged.
-        if mem::take(&mut self.has_id) {
+        self.own_id = mem::take(&mut self.has_id);
+        if self.own_id {
             decode_into(&mut self.last_event_id, &self.next_id);
             self.next_id.clear();
         }

@@ -4,6 +4,7 @@ pub(crate) mod chromium;
 pub(crate) mod client;
 pub(crate) mod gateway;
 pub(crate) mod process;
+pub(crate) mod replica;
 pub(crate) mod scene;
 pub(crate) mod upstream;
 
@@ -11,6 +12,7 @@ use std::time::Duration;
 
 pub(crate) use client::{Client, Seen};
 pub(crate) use gateway::TestGateway;
+pub(crate) use replica::Replica;
 pub(crate) use scene::Scene;
 pub(crate) use upstream::FakeUpstream;
 

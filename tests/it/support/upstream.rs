@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode, request};
@@ -18,6 +19,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
 use tower::service_fn;
 
 use super::must;
@@ -41,7 +43,7 @@ pub(crate) struct FakeUpstream {
     opens: mpsc::Receiver<Open>,
     posts: mpsc::Receiver<Post>,
     accepted: Arc<AtomicUsize>,
-    _server: JoinSet<()>,
+    server: JoinSet<()>,
 }
 
 /// A request for an event stream.
@@ -54,6 +56,7 @@ pub(crate) struct Open {
 pub(crate) struct Post {
     pub(crate) head: request::Parts,
     pub(crate) body: Bytes,
+    cut: CancellationToken,
     answer: oneshot::Sender<Response<Body>>,
 }
 
@@ -81,7 +84,22 @@ impl FakeUpstream {
 
     /// The same over TLS, or with a limit on the streams of an HTTP/2 connection.
     pub(crate) async fn start_with(tls: Option<TlsAcceptor>, max_streams: Option<u32>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::serve(TcpListener::bind("127.0.0.1:0").await.unwrap(), tls, max_streams)
+    }
+
+    /// Stands again where one that is gone has stood.
+    pub(crate) async fn start_again_at(address: SocketAddr) -> Self {
+        Self::serve(TcpListener::bind(address).await.unwrap(), None, None)
+    }
+
+    /// Goes, with all its connections, and gives the address where nobody is now.
+    pub(crate) async fn kill(mut self) -> SocketAddr {
+        self.server.shutdown().await;
+        self.address
+    }
+
+    /// The same where the scene has chosen the address.
+    pub(crate) fn serve(listener: TcpListener, tls: Option<TlsAcceptor>, max_streams: Option<u32>) -> Self {
         let address = listener.local_addr().unwrap();
         let (opens_tx, opens) = mpsc::channel(10_000);
         let (posts_tx, posts) = mpsc::channel(10_000);
@@ -96,23 +114,31 @@ impl FakeUpstream {
                 stream.set_nodelay(true).unwrap();
                 let (opens, posts, tls) = (opens_tx.clone(), posts_tx.clone(), tls.clone());
                 connections.spawn(async move {
+                    let cut = CancellationToken::new();
+                    let on_cut = cut.clone();
                     let service = TowerToHyperService::new(service_fn(move |request| {
-                        take(request, opens.clone(), posts.clone())
+                        take(request, opens.clone(), posts.clone(), cut.clone())
                     }));
                     let mut server = auto::Builder::new(TokioExecutor::new());
                     server.http2().max_concurrent_streams(max_streams.or(Some(200)));
                     // A client that goes away is part of many scenes.
-                    let _ = match tls {
-                        None => server.serve_connection(TokioIo::new(stream), service).await,
-                        Some(tls) => match tls.accept(stream).await {
-                            Ok(stream) => server.serve_connection(TokioIo::new(stream), service).await,
-                            Err(_) => Ok(()),
-                        },
+                    let serving = async {
+                        let _ = match tls {
+                            None => server.serve_connection(TokioIo::new(stream), service).await,
+                            Some(tls) => match tls.accept(stream).await {
+                                Ok(stream) => server.serve_connection(TokioIo::new(stream), service).await,
+                                Err(_) => Ok(()),
+                            },
+                        };
                     };
+                    tokio::select! {
+                        () = serving => {}
+                        () = on_cut.cancelled() => {}
+                    }
                 });
             }
         });
-        Self { address, opens, posts, accepted, _server: server }
+        Self { address, opens, posts, accepted, server }
     }
 
     /// How many connections were made to it so far.
@@ -128,6 +154,11 @@ impl FakeUpstream {
     /// The next POST.
     pub(crate) async fn next_post(&mut self) -> Post {
         must("a POST", self.posts.recv()).await.unwrap()
+    }
+
+    /// Whether nobody asks for an event stream for that long.
+    pub(crate) async fn no_open_for(&mut self, time: Duration) -> bool {
+        tokio::time::timeout(time, self.opens.recv()).await.is_err()
     }
 
     /// Asserts that no POST is waiting. Meaningful after something that would have come behind it.
@@ -148,6 +179,7 @@ async fn take(
     request: Request<Incoming>,
     opens: mpsc::Sender<Open>,
     posts: mpsc::Sender<Post>,
+    cut: CancellationToken,
 ) -> Result<Response<Body>, Infallible> {
     let (answer, answered) = oneshot::channel();
     let (head, body) = request.into_parts();
@@ -155,7 +187,7 @@ async fn take(
         let _ = opens.send(Open { head, answer }).await;
     } else {
         let Ok(body) = body.collect().await else { return Ok(Answer::status(400).0) };
-        let _ = posts.send(Post { head, body: body.to_bytes(), answer }).await;
+        let _ = posts.send(Post { head, body: body.to_bytes(), cut, answer }).await;
     }
     // A scene that drops a request without an answer means: no answer.
     match answered.await {
@@ -198,6 +230,11 @@ impl Post {
     /// Answers as the scene wants.
     pub(crate) fn answer(self, answer: Answer) {
         let _ = self.answer.send(answer.0);
+    }
+
+    /// Cuts the connection instead of an answer.
+    pub(crate) fn cut(self) {
+        self.cut.cancel();
     }
 
     /// A field as text.
@@ -266,6 +303,12 @@ impl EventSender {
     /// Ends the body in the regular way.
     pub(crate) fn end(self) {
         drop(self.0);
+    }
+
+    /// Sends bytes if the gateway takes them soon.
+    pub(crate) async fn offer(&self, bytes: impl Into<Bytes>) -> bool {
+        let sent = self.0.send(Ok(Frame::data(bytes.into())));
+        matches!(tokio::time::timeout(Duration::from_millis(500), sent).await, Ok(Ok(())))
     }
 
     /// Resolves when the gateway has given the stream up.

@@ -1,0 +1,188 @@
+//! `/metrics`: what was counted, as a page for Prometheus.
+
+use std::fmt;
+
+use http::StatusCode;
+use http::header::HeaderValue;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::exemplar::Exemplar;
+use prometheus_client::registry::Registry as Exposition;
+
+use super::Sources;
+use crate::bridge::registry::{Handshake, Registry};
+use crate::bridge::{BreakerState, HealthState, UpstreamSnapshot};
+use crate::protocol::problem::Problem;
+use crate::session::StreamState;
+use crate::telemetry::metrics::{self as names, COUNTS, Metric, PREFIX};
+
+/// OpenMetrics 1.0, which Prometheus reads whatever it asks for.
+pub(super) const MEDIA_TYPE: HeaderValue =
+    HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+
+/// The page, as things stand now.
+///
+/// # Errors
+///
+/// 500 when it cannot be written, which would be a defect.
+pub(super) fn page(sources: &Sources) -> Result<String, Problem> {
+    let mut families = connections(&sources.registry);
+    families.extend(refusals(&sources.registry));
+    families.extend(upstreams(&sources.bridges.snapshots()));
+    families.extend(process(sources));
+
+    let mut exposition = Exposition::with_prefix(PREFIX);
+    exposition.register_collector(Box::new(Page(families)));
+    let mut text = String::new();
+    let written = prometheus_client::encoding::text::encode(&mut text, &exposition);
+    let defect = |_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "defect", "the metrics cannot be written");
+    written.map(|()| text).map_err(defect)
+}
+
+fn connections(registry: &Registry) -> Vec<Family> {
+    let totals = registry.totals();
+    let mut open = Family::new(&names::CONNECTIONS_OPEN);
+    let mut opened = Family::new(&names::CONNECTIONS_OPENED);
+    let mut closed = Family::new(&names::CONNECTIONS_CLOSED);
+    let mut streams = Family::new(&names::EVENT_STREAMS);
+    let mut queued_up = Family::new(&names::QUEUED_UP);
+    let mut queued_down = Family::new(&names::QUEUED_DOWN);
+    let mut counts: Vec<_> = COUNTS.iter().map(|count| Family::new(&count.metric)).collect();
+    for (route, totals) in &totals {
+        open.add([route], totals.open);
+        opened.add([route], totals.opened);
+        for (cause, count) in &totals.closed {
+            closed.add([&**route, *cause], *count);
+        }
+        for (state, count) in StreamState::ALL.iter().zip(totals.streams) {
+            streams.add([route, state.label()], count);
+        }
+        queued_up.add([route], totals.queued_up);
+        queued_down.add([route], totals.queued_down);
+        for (family, count) in counts.iter_mut().zip(totals.counts) {
+            family.add([route], count);
+        }
+    }
+    let mut families = vec![open, opened, closed, streams, queued_up, queued_down];
+    families.append(&mut counts);
+    families
+}
+
+fn refusals(registry: &Registry) -> [Family; 2] {
+    let mut requests = Family::new(&names::REQUESTS_REFUSED);
+    for (kind, count) in registry.requests_refused() {
+        requests.add([kind], count);
+    }
+    let mut handshakes = Family::new(&names::HANDSHAKES_REFUSED);
+    for (why, count) in Handshake::ALL.iter().zip(registry.handshakes_refused()) {
+        handshakes.add([why.label()], count);
+    }
+    [requests, handshakes]
+}
+
+fn upstreams(upstreams: &[UpstreamSnapshot]) -> [Family; 8] {
+    let mut streams = Family::new(&names::ENDPOINT_STREAMS);
+    let mut http2 = Family::new(&names::ENDPOINT_HTTP2_CONNECTIONS);
+    let mut idle = Family::new(&names::ENDPOINT_IDLE_CONNECTIONS);
+    let mut healthy = Family::new(&names::ENDPOINT_HEALTHY);
+    let mut breakers = Family::new(&names::BREAKER_OPEN);
+    let mut waiting = Family::new(&names::BUDGET_WAITING);
+    let mut active = Family::new(&names::BUDGET_ACTIVE);
+    let mut granted = Family::new(&names::BUDGET_GRANTED);
+    for upstream in upstreams {
+        let name = &*upstream.name;
+        for endpoint in &upstream.endpoints {
+            let labels = [name, &endpoint.name];
+            streams.add(labels, endpoint.streams as u64);
+            http2.add(labels, endpoint.http2_connections as u64);
+            idle.add(labels, endpoint.idle_connections as u64);
+            healthy.add(labels, u64::from(endpoint.health != HealthState::Unhealthy));
+            for (traffic, breaker) in [("streams", endpoint.streams_breaker), ("messages", endpoint.messages_breaker)] {
+                let open = u64::from(breaker != BreakerState::Closed);
+                breakers.add([name, &endpoint.name, traffic], open);
+            }
+        }
+        for (budget, snapshot) in [("reopen", upstream.reopens), ("retry", upstream.retries)] {
+            waiting.add([name, budget], snapshot.waiting as u64);
+            active.add([name, budget], snapshot.active as u64);
+            granted.add([name, budget], snapshot.granted);
+        }
+    }
+    [streams, http2, idle, healthy, breakers, waiting, active, granted]
+}
+
+fn process(sources: &Sources) -> [Family; 6] {
+    let held = sources.memory.held();
+    let mut budget = Family::new(&names::MEMORY_BUDGET);
+    if let Some(bytes) = held.budget {
+        budget.add([], bytes);
+    }
+    let mut build = Family::new(&names::BUILD);
+    build.add([sources.version], 1);
+    [
+        Family::one(&names::MEMORY_RESIDENT, held.resident),
+        budget,
+        Family::one(&names::MEMORY_OVER_BUDGET, u64::from(held.over)),
+        Family::one(&names::DRAINING, u64::from(sources.draining.is_cancelled())),
+        Family::one(&names::UPTIME, sources.started.elapsed().as_secs()),
+        build,
+    ]
+}
+
+/// A metric with all its samples.
+#[derive(Debug)]
+struct Family {
+    metric: &'static Metric,
+    samples: Vec<(Vec<(&'static str, String)>, u64)>,
+}
+
+impl Family {
+    fn new(metric: &'static Metric) -> Self {
+        Self { metric, samples: Vec::new() }
+    }
+
+    /// A metric without labels.
+    fn one(metric: &'static Metric, value: u64) -> Self {
+        let mut family = Self::new(metric);
+        family.add([], value);
+        family
+    }
+
+    /// Adds a sample, with a value for each label of the metric in its order.
+    fn add<const LABELS: usize>(&mut self, labels: [&str; LABELS], value: u64) {
+        debug_assert_eq!(self.metric.labels.len(), LABELS, "{}", self.metric.name);
+        let labels = self.metric.labels.iter().copied().zip(labels.map(str::to_owned)).collect();
+        self.samples.push((labels, value));
+    }
+
+    fn encode(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let Metric { name, kind, unit, help, .. } = self.metric;
+        let mut encoder = encoder.encode_descriptor(name, help, unit.as_ref(), *kind)?;
+        for (labels, value) in &self.samples {
+            match (kind, labels.is_empty()) {
+                (MetricType::Info, _) => encoder.encode_info(labels)?,
+                (_, true) => number(&mut encoder, *kind, *value)?,
+                (_, false) => number(&mut encoder.encode_family(labels)?, *kind, *value)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+fn number(encoder: &mut MetricEncoder<'_>, kind: MetricType, value: u64) -> fmt::Result {
+    match kind {
+        MetricType::Counter => encoder.encode_counter(&value, None::<&Exemplar<NoLabelSet, f64>>),
+        _ => encoder.encode_gauge(&value),
+    }
+}
+
+/// All families, for the library that knows the format.
+#[derive(Debug)]
+struct Page(Vec<Family>);
+
+impl Collector for Page {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|family| family.encode(&mut encoder))
+    }
+}

@@ -1,0 +1,53 @@
+//! The admin listener: a first look inside, for operators and their tools. Its own port, never a public one.
+//!
+//! `server` accepts and ends connections, `answer` knows the paths, and each other file is behind one of them.
+
+mod answer;
+mod connections;
+mod metrics;
+mod ready;
+mod server;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::bridge::Bridges;
+use crate::bridge::memory::Memory;
+use crate::bridge::registry::Registry;
+
+pub use server::{BindError, Server};
+
+/// Where the admin listener is, and who may see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Where to listen; port 0 takes any free one. A loopback address unless `expose`.
+    pub address: SocketAddr,
+    /// Whether others than this machine may reach it, under whatever name.
+    pub expose: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { address: SocketAddr::from(([127, 0, 0, 1], 9900)), expose: false }
+    }
+}
+
+/// What is shown.
+#[derive(Clone, Debug)]
+pub struct Sources {
+    /// Connections, and what was counted of them.
+    pub registry: Arc<Registry>,
+    /// The upstreams.
+    pub bridges: Bridges,
+    /// Memory and its budget.
+    pub memory: Arc<Memory>,
+    /// Cancelled once the gateway was told to stop.
+    pub draining: CancellationToken,
+    /// When the gateway started.
+    pub started: Instant,
+    /// The version of the program.
+    pub version: &'static str,
+}

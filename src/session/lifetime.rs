@@ -1,0 +1,78 @@
+//! How long a connection may be idle, and how old it may become.
+
+use std::time::{Duration, Instant};
+
+use super::cause::Cause;
+
+/// The limits on one connection's time; most routes have none.
+#[derive(Debug)]
+pub(super) struct Lifetime {
+    idle_timeout: Option<Duration>,
+    last_message: Instant,
+    ends: Option<Instant>,
+}
+
+impl Lifetime {
+    /// Starts at `now`. `spread`, from 0 to 255, ends it up to a tenth earlier, so that connections which were opened
+    /// together do not come back together.
+    pub(super) fn new(idle_timeout: Option<Duration>, max_age: Option<Duration>, spread: u8, now: Instant) -> Self {
+        let ends = max_age.and_then(|age| now.checked_add(age.saturating_sub(age / 10 * u32::from(spread) / 255)));
+        Self { idle_timeout, last_message: now, ends }
+    }
+
+    /// A message went one way or the other.
+    pub(super) fn message(&mut self, now: Instant) {
+        self.last_message = now;
+    }
+
+    /// Why it ends at `now`, if it does.
+    pub(super) fn over(&self, now: Instant) -> Option<Cause> {
+        if self.ends.is_some_and(|ends| ends <= now) {
+            return Some(Cause::MaxAge);
+        }
+        self.idle_until().is_some_and(|until| until <= now).then_some(Cause::Idle)
+    }
+
+    /// When [`over`](Self::over) must be asked again.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        self.ends.into_iter().chain(self.idle_until()).min()
+    }
+
+    fn idle_until(&self) -> Option<Instant> {
+        self.idle_timeout.and_then(|timeout| self.last_message.checked_add(timeout))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINUTE: Duration = Duration::from_mins(1);
+
+    #[test]
+    fn without_limits_a_connection_lives_for_ever() {
+        let now = Instant::now();
+        let lifetime = Lifetime::new(None, None, 0, now);
+        assert_eq!((lifetime.next_deadline(), lifetime.over(now + 1000 * MINUTE)), (None, None));
+    }
+
+    #[test]
+    fn every_message_begins_the_idle_time_anew() {
+        let now = Instant::now();
+        let mut lifetime = Lifetime::new(Some(MINUTE), None, 0, now);
+        lifetime.message(now + MINUTE / 2);
+        assert_eq!(lifetime.over(now + MINUTE), None);
+        assert_eq!(lifetime.next_deadline(), Some(now + MINUTE / 2 + MINUTE));
+        assert_eq!(lifetime.over(now + 2 * MINUTE), Some(Cause::Idle));
+    }
+
+    #[test]
+    fn the_age_limit_is_spread_over_a_tenth_of_it() {
+        let now = Instant::now();
+        let ends = |spread| Lifetime::new(None, Some(10 * MINUTE), spread, now).next_deadline();
+        assert_eq!(ends(0), Some(now + 10 * MINUTE));
+        assert_eq!(ends(255), Some(now + 9 * MINUTE));
+        assert!(ends(128) > ends(255) && ends(128) < ends(0));
+        assert_eq!(Lifetime::new(None, Some(MINUTE), 0, now).over(now + MINUTE), Some(Cause::MaxAge));
+    }
+}

@@ -1,0 +1,154 @@
+//! Every metric once: its name, kind, unit, labels and what it means.
+//!
+//! On the page a name begins with `tidegate_` and ends with its unit and, for counters, `_total`
+//! (OpenMetrics 1.0, "Units and Base Units" and "Suffixes"). Label values come from closed lists in the code, or from names
+//! in the configuration; never from traffic, which could make as many series as it likes.
+
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::Unit;
+
+use crate::session::Counts;
+
+/// What all names begin with, and an underscore.
+pub const PREFIX: &str = "tidegate";
+
+/// One metric.
+#[derive(Debug)]
+pub struct Metric {
+    /// Its name, without prefix, unit and `_total`.
+    pub name: &'static str,
+    /// What its numbers do: a counter only grows, a gauge goes both ways.
+    pub kind: MetricType,
+    /// The unit of its numbers, if they are not simply numbers of something.
+    pub unit: Option<Unit>,
+    /// Names of its labels.
+    pub labels: &'static [&'static str],
+    /// What it means, in one sentence.
+    pub help: &'static str,
+}
+
+/// Makes a static of each line: kind, name, unit, labels, help.
+macro_rules! metrics {
+    ($($constant:ident = $kind:ident $name:literal, $unit:expr, $labels:expr, $help:literal;)+) => {$(
+        #[doc = $help]
+        pub static $constant: Metric =
+            Metric { name: $name, kind: MetricType::$kind, unit: $unit, labels: $labels, help: $help };
+    )+};
+}
+
+const NUMBER: Option<Unit> = None;
+const BYTES: Option<Unit> = Some(Unit::Bytes);
+const SECONDS: Option<Unit> = Some(Unit::Seconds);
+
+/// Label of what belongs to a route: the path pattern of the route.
+const ROUTE: &[&str] = &["route"];
+
+/// Labels of what belongs to an endpoint: the name of its upstream, and host and port.
+const ENDPOINT: &[&str] = &["upstream", "endpoint"];
+
+/// Labels of a budget that all connections of an upstream share.
+const BUDGET: &[&str] = &["upstream", "budget"];
+
+metrics! {
+    CONNECTIONS_OPEN = Gauge "connections_open", NUMBER, ROUTE, "Client connections that are open.";
+    CONNECTIONS_OPENED = Counter "connections_opened", NUMBER, ROUTE, "Client connections that were let in.";
+    CONNECTIONS_CLOSED = Counter "connections_closed", NUMBER, &["route", "cause"], "Client connections that ended.";
+    EVENT_STREAMS = Gauge "event_streams", NUMBER, &["route", "state"],
+        "Open client connections by the state of their event stream.";
+    QUEUED_UP = Gauge "queued_up", BYTES, ROUTE, "Bytes of client messages that wait for upstream.";
+    QUEUED_DOWN = Gauge "queued_down", BYTES, ROUTE, "Bytes that wait for clients to read them.";
+
+    REQUESTS_REFUSED = Counter "requests_refused", NUMBER, &["kind"], "Requests that were answered by a refusal.";
+    HANDSHAKES_REFUSED = Counter "handshakes_refused", NUMBER, &["reason"],
+        "Client connections that ended before they could send a request.";
+
+    ENDPOINT_STREAMS = Gauge "endpoint_streams", NUMBER, ENDPOINT, "Event streams that are open at an endpoint or being opened.";
+    ENDPOINT_HTTP2_CONNECTIONS = Gauge "endpoint_http2_connections", NUMBER, ENDPOINT, "HTTP/2 connections that take requests.";
+    ENDPOINT_IDLE_CONNECTIONS = Gauge "endpoint_idle_connections", NUMBER, ENDPOINT, "HTTP/1.1 connections without a request.";
+    ENDPOINT_HEALTHY = Gauge "endpoint_healthy", NUMBER, ENDPOINT,
+        "0 while the health checks of an endpoint fail, otherwise 1.";
+    BREAKER_OPEN = Gauge "breaker_open", NUMBER, &["upstream", "endpoint", "traffic"],
+        "1 while an endpoint is left alone because it failed too often, otherwise 0.";
+    BUDGET_WAITING = Gauge "budget_waiting", NUMBER, BUDGET, "Connections that wait for their turn.";
+    BUDGET_ACTIVE = Gauge "budget_active", NUMBER, BUDGET, "Connections whose turn it is.";
+    BUDGET_GRANTED = Counter "budget_granted", NUMBER, BUDGET, "Turns that were given.";
+
+    MEMORY_RESIDENT = Gauge "memory_resident", BYTES, &[], "Resident memory of the process.";
+    MEMORY_BUDGET = Gauge "memory_budget", BYTES, &[], "Resident memory above which no connection is let in.";
+    MEMORY_OVER_BUDGET = Gauge "memory_over_budget", NUMBER, &[],
+        "1 while no connection is let in for want of memory, otherwise 0.";
+    DRAINING = Gauge "draining", NUMBER, &[], "1 once the gateway was told to stop, otherwise 0.";
+    UPTIME = Gauge "uptime", SECONDS, &[], "Time since the gateway started.";
+    BUILD = Info "build", NUMBER, &["version"], "The program that runs.";
+}
+
+/// One of the numbers that a connection counts.
+#[derive(Debug)]
+pub struct Count {
+    /// Its name in [`Counts`], in the log and in the list of connections.
+    pub field: &'static str,
+    /// Its sum over all connections of a route.
+    pub metric: Metric,
+}
+
+/// Makes [`COUNTS`], [`values`] and [`counts_of`] of one line for each field of [`Counts`]; a field without a line does not
+/// compile.
+macro_rules! counts {
+    ($($field:ident => $name:literal, $unit:expr, $help:literal;)+) => {
+        /// How many numbers a connection counts.
+        pub const COUNTED: usize = [$(stringify!($field)),+].len();
+
+        /// What a connection counts, in the order of [`values`].
+        pub static COUNTS: [Count; COUNTED] = [$(Count {
+            field: stringify!($field),
+            metric: Metric { name: $name, kind: MetricType::Counter, unit: $unit, labels: ROUTE, help: $help },
+        }),+];
+
+        /// The numbers in the order of [`COUNTS`].
+        #[must_use]
+        pub const fn values(counts: &Counts) -> [u64; COUNTED] {
+            let Counts { $($field),+ } = *counts;
+            [$($field),+]
+        }
+
+        /// The other way round.
+        #[must_use]
+        pub const fn counts_of(values: [u64; COUNTED]) -> Counts {
+            let [$($field),+] = values;
+            Counts { $($field),+ }
+        }
+    };
+}
+
+counts! {
+    messages_up => "messages_up", NUMBER, "Messages of clients that upstream accepted.";
+    bytes_up => "messages_up", BYTES, "Bytes of the messages of clients that upstream accepted.";
+    messages_down => "messages_down", NUMBER, "Messages that were sent to clients.";
+    bytes_down => "messages_down", BYTES, "Bytes of the messages that were sent to clients.";
+    undelivered => "messages_undelivered", NUMBER, "Messages of clients that were not delivered, or may not have been.";
+    refused => "messages_refused", NUMBER, "Messages of clients that upstream refused while the connection went on.";
+    auto_replies => "auto_replies", NUMBER, "Messages of clients that the gateway answered itself.";
+    retries => "post_retries", NUMBER, "POSTs that were repeated.";
+    ignored => "events_ignored", NUMBER, "Events of upstream that the route ignores.";
+    duplicates => "events_duplicate", NUMBER, "Events that came again behind a reopening and were left out.";
+    dropped => "messages_dropped", NUMBER, "Messages that were left out because their client is too slow.";
+    unsent => "messages_unsent", NUMBER, "Messages that still waited for their client when the connection ended.";
+    reopens => "stream_reopens", NUMBER, "Event streams that were opened again.";
+    gaps => "stream_gaps", NUMBER, "Times that events may have been lost.";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_number_stands_at_the_place_of_its_name() {
+        let counts = Counts { messages_up: 1, ignored: 7, gaps: 9, ..Counts::default() };
+        let named: Vec<_> = COUNTS.iter().map(|count| count.field).zip(values(&counts)).collect();
+        assert_eq!(counts_of(values(&counts)), counts);
+        assert_eq!(
+            named.iter().filter(|(_, value)| *value > 0).collect::<Vec<_>>(),
+            [&("messages_up", 1), &("ignored", 7), &("gaps", 9)]
+        );
+    }
+}

@@ -1,0 +1,120 @@
+//! A new event stream: the endpoints are asked in turn.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use http::Response;
+use tracing::{info, warn};
+use uuid::Uuid;
+
+use super::body::Body;
+use super::endpoint::{Pool, StreamCount};
+use super::error::SendError;
+use super::request::OutgoingRequest;
+use super::{Upstream, balance};
+use crate::telemetry::chain;
+
+/// An answer to the request for an event stream, whatever it says.
+#[derive(Debug)]
+pub struct OpenAnswer {
+    /// The endpoint that gave it.
+    pub pool: Arc<Pool>,
+    /// The answer.
+    pub response: Response<Body>,
+    /// Counts the stream at its endpoint until it is dropped.
+    pub count: StreamCount,
+}
+
+/// Why no endpoint answered.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// None did in time.
+    #[error("upstream {upstream} gave no answer in time: {failures}")]
+    TimedOut {
+        /// Name of the upstream.
+        upstream: Arc<str>,
+        /// What was tried and what came of it, for the log.
+        failures: String,
+    },
+    /// None was asked: all of them have failed too often of late.
+    #[error("upstream {upstream} is left alone for a while: {failures}")]
+    Unavailable {
+        /// Name of the upstream.
+        upstream: Arc<str>,
+        /// How long until one of them may be asked, as far as that is known; zero while one is being asked.
+        wait: Duration,
+        /// What was found, for the log.
+        failures: String,
+    },
+    /// Those that were asked could not be reached, or broke the connection.
+    #[error("{failures}")]
+    Unreachable {
+        /// What was tried and what came of it, for the log.
+        failures: String,
+    },
+}
+
+impl Upstream {
+    /// The endpoints in the order in which a new event stream of `connection` tries them; never empty.
+    #[must_use]
+    pub fn candidates(&self, connection: &Uuid) -> Vec<Arc<Pool>> {
+        let now = Instant::now();
+        let views: Vec<_> = self.pools.iter().map(|pool| pool.view(now)).collect();
+        let order = balance::order(self.balance, &views, connection, self.turn.fetch_add(1, Relaxed));
+        if self.desperate.swap(order.desperate, Relaxed) != order.desperate {
+            let upstream = &*self.name;
+            if order.desperate {
+                warn!(upstream, "no endpoint is healthy; all are used");
+            } else {
+                info!(upstream, "an endpoint is healthy; unhealthy ones are left out again");
+            }
+        }
+        order.indices.iter().filter_map(|index| self.pools.get(*index)).cloned().collect()
+    }
+
+    /// Asks for the event stream of `connection`, and asks the next endpoint for as long as one has provably not seen the
+    /// request. `avoid` is asked last: the endpoint on which the stream has just stalled.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`], when none answers by `deadline`.
+    pub async fn open(
+        &self,
+        connection: &Uuid,
+        request: &OutgoingRequest,
+        deadline: Instant,
+        avoid: Option<&Arc<Pool>>,
+    ) -> Result<OpenAnswer, OpenError> {
+        let mut candidates = self.candidates(connection);
+        if let Some(avoid) = avoid {
+            candidates.sort_by_key(|pool| Arc::ptr_eq(pool, avoid));
+        }
+        let mut failures = Vec::new();
+        let (mut asked, mut soonest) = (false, None);
+        for pool in candidates {
+            let error = match pool.open_events(request.clone(), deadline).await {
+                Ok((response, count)) => return Ok(OpenAnswer { pool, response, count }),
+                Err(error) => error,
+            };
+            failures.push(chain(&error));
+            match error {
+                SendError::Ejected { wait, .. } => soonest = Some(soonest.map_or(wait, |soonest| wait.min(soonest))),
+                SendError::TimedOut { .. } => {
+                    return Err(OpenError::TimedOut { upstream: self.name.clone(), failures: failures.join("; ") });
+                }
+                error => {
+                    asked = true;
+                    if !error.is_unsent() {
+                        break;
+                    }
+                }
+            }
+        }
+        let failures = failures.join("; ");
+        Err(match soonest {
+            Some(wait) if !asked => OpenError::Unavailable { upstream: self.name.clone(), wait, failures },
+            _ => OpenError::Unreachable { failures },
+        })
+    }
+}
