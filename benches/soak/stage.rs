@@ -96,7 +96,10 @@ impl Stage {
         let runs = self.gateway.is_running();
         section.promise("the gateway still runs", runs, "true", runs);
         self.clients.leave().await;
-        if !runs && let Some(place) = self.gateway.keep() {
+        let closed = self.store.ledger().ended() > 0;
+        if (!runs || stays && closed)
+            && let Some(place) = self.gateway.keep()
+        {
             eprintln!("its configuration and log: {}", place.display());
         }
     }

@@ -265,7 +265,7 @@ impl Ledger {
     }
 
     pub(crate) fn ended(&self) -> usize {
-        self.visits.values().filter(|entry| entry.closed.is_some()).count()
+        self.visits.values().filter(|entry| entry.closed.is_some() && !entry.apart).count()
     }
 
     /// Clients that are there and have an event stream at one of these endpoints.
