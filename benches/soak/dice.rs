@@ -18,6 +18,11 @@ impl Dice {
         mixed ^ (mixed >> 31)
     }
 
+    /// Others, so that how often those are thrown does not change what comes next here.
+    pub(crate) fn fork(&mut self) -> Self {
+        Self(self.roll())
+    }
+
     pub(crate) fn number(&mut self, range: Range<u64>) -> u64 {
         range.start + self.roll() % (range.end - range.start)
     }

@@ -96,7 +96,10 @@ impl Stage {
         let runs = self.gateway.is_running();
         section.promise("the gateway still runs", runs, "true", runs);
         self.clients.leave().await;
-        if !runs && let Some(place) = self.gateway.keep() {
+        let closed = self.store.ledger().ended() > 0;
+        if (!runs || stays && closed)
+            && let Some(place) = self.gateway.keep()
+        {
             eprintln!("its configuration and log: {}", place.display());
         }
     }
@@ -154,6 +157,7 @@ impl Stage {
         section.note("... and had been recorded: keys seen twice", ledger.seen_twice);
         let reopens = ledger.reopens();
         section.note("event streams reopened", reopens.total);
+        section.none("... of them without a position", ledger.without_position);
         if reopens.piled_up > 0 {
             section.note("... of them asked for while the endpoint stood still", reopens.piled_up);
         }

@@ -60,12 +60,16 @@ impl Store {
                 ledger.accepted += 1;
                 None
             }
-            Told::Opening { request, visit, born, at, last: _ } => {
-                ledger.opening(endpoint, visit, born, at);
+            Told::Opening { request, visit, born, last, at } => {
+                ledger.opening(endpoint, visit, born, last, at);
                 let answer = Answer { what: What::Accept, delay_ms: manners.open_delay, close: false };
                 Some(Order::Answer { request, answer })
             }
-            Told::Opened { visit, at: _ } => {
+            Told::GivenUp { visit } => {
+                ledger.answered_opening(endpoint, visit);
+                None
+            }
+            Told::Opened { visit } => {
                 ledger.opened(endpoint, visit);
                 None
             }

@@ -24,8 +24,10 @@ pub(crate) enum Told {
     Accepted,
     /// An event stream is asked for; `last` is the position that the request names.
     Opening { request: u64, visit: Visit, born: Micros, last: Option<u64>, at: Micros },
+    /// It got another answer, or nobody waits for one any more.
+    GivenUp { visit: Visit },
     /// The stream's head was handed to the HTTP library.
-    Opened { visit: Visit, at: Micros },
+    Opened { visit: Visit },
     /// The gateway has let go of the stream, or the stream ended.
     Left { visit: Visit },
     /// A whole POST was read. `number` is the client's own count of its messages.

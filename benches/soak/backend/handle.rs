@@ -60,6 +60,7 @@ impl Backend {
     /// SIGSTOP: it holds its connections and does nothing.
     pub(crate) fn freeze(&self) {
         self.running().process.signal(Signal::STOP);
+        self.store.ledger().frozen(self.nth);
     }
 
     /// SIGCONT.

@@ -131,6 +131,7 @@ async fn stream(request: &Request<Incoming>, asked: &Asked, shared: &Arc<Shared>
     let born = born(request.headers());
     let last = field(request.headers(), "last-event-id").and_then(|last| last.parse().ok());
     let visit = asked.visit;
+    let asked_for = AskedFor { visit, shared, answered: false };
     let answer = shared.ask(|request| Told::Opening { request, visit, born, last, at: now() }).await?;
     if let What::Busy(seconds) = answer.what {
         return Some((answer, busy(seconds)));
@@ -139,7 +140,7 @@ async fn stream(request: &Request<Incoming>, asked: &Asked, shared: &Arc<Shared>
     let (fault, faults) = watch::channel(Fault::None);
     // A stream that was there before loses its switch and is left alone.
     shared.streams.lock().unwrap().insert(visit, fault);
-    shared.tell(Told::Opened { visit, at: now() });
+    asked_for.answered();
     let log = Log { visit, born, period: asked.period, size: asked.size, beat: asked.beat };
     let told = shared.told.clone();
     tokio::spawn(async move {
@@ -206,6 +207,28 @@ impl Shared {
             What::Accept | What::Busy(_) => Some(answer),
             What::Reset => None,
             What::Hold => match std::future::pending::<Infallible>().await {},
+        }
+    }
+}
+
+/// A request for an event stream. What is dropped before it gets one was refused, or given up by the gateway.
+struct AskedFor<'a> {
+    visit: Visit,
+    shared: &'a Shared,
+    answered: bool,
+}
+
+impl AskedFor<'_> {
+    fn answered(mut self) {
+        self.answered = true;
+        self.shared.tell(Told::Opened { visit: self.visit });
+    }
+}
+
+impl Drop for AskedFor<'_> {
+    fn drop(&mut self) {
+        if !self.answered {
+            self.shared.tell(Told::GivenUp { visit: self.visit });
         }
     }
 }

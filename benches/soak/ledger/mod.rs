@@ -100,6 +100,8 @@ pub(crate) struct Ledger {
     streams: HashMap<(usize, Visit), u32>,
     /// Requests for event streams of connections that had one before: when they came.
     reopens: Vec<Micros>,
+    /// ... and how many of them named no position.
+    pub(crate) without_position: u64,
     /// ... and how many piled up at an endpoint that stood still.
     piled_up: usize,
     /// Endpoints that stood still, and when they went on.
@@ -120,12 +122,13 @@ pub(crate) struct Ledger {
 /// What upstream says.
 impl Ledger {
     /// A request for an event stream.
-    pub(crate) fn opening(&mut self, endpoint: usize, visit: Visit, born: Micros, at: Micros) {
+    pub(crate) fn opening(&mut self, endpoint: usize, visit: Visit, born: Micros, last: Option<u64>, at: Micros) {
         let entry = self.visits.entry(visit).or_default();
         if entry.born == 0 {
             entry.born = born;
             return;
         }
+        self.without_position += u64::from(last.is_none());
         // It was asked at any time since it stopped, and all at once is only when it reads.
         if self.thawed.get(&endpoint).is_some_and(|thawed| at < thawed + PILE) {
             self.piled_up += 1;
@@ -136,6 +139,7 @@ impl Ledger {
         self.most_reopening = self.most_reopening.max(self.reopening.len());
     }
 
+    /// It is answered, or nobody waits for that any more.
     pub(crate) fn answered_opening(&mut self, endpoint: usize, visit: Visit) {
         self.reopening.remove(&(endpoint, visit));
     }
@@ -152,6 +156,11 @@ impl Ledger {
                 self.streams.remove(&(endpoint, visit));
             }
         }
+    }
+
+    /// It stands still: whom it has not answered by now, it will not answer in time.
+    pub(crate) fn frozen(&mut self, endpoint: usize) {
+        self.reopening.retain(|(nth, _)| *nth != endpoint);
     }
 
     pub(crate) fn thawed(&mut self, endpoint: usize, at: Micros) {
@@ -256,7 +265,7 @@ impl Ledger {
     }
 
     pub(crate) fn ended(&self) -> usize {
-        self.visits.values().filter(|entry| entry.closed.is_some()).count()
+        self.visits.values().filter(|entry| entry.closed.is_some() && !entry.apart).count()
     }
 
     /// Clients that are there and have an event stream at one of these endpoints.
