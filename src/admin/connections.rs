@@ -179,7 +179,6 @@ mod tests {
                 peer: SocketAddr::from(([127, 0, 0, 1], 40_000)),
                 upstream: Arc::from("app"),
                 endpoint: Arc::from("127.0.0.1:9000"),
-                subprotocol: None,
                 took: Duration::ZERO,
             };
             (opening.connection, sources.registry.open(&opening, Instant::now()))

@@ -180,6 +180,7 @@ impl<S: ClientSocket> Driver<S> {
     fn step(&mut self, happened: Happened) {
         let now = Instant::now();
         let outputs = &mut self.outputs;
+        let (was_reading, is_tick) = (self.session.reads_events(), matches!(happened, Happened::Other(Input::Tick)));
         match happened {
             Happened::Event(event, source, at) => {
                 let stream = self.upstream.stream(source, at);
@@ -195,6 +196,7 @@ impl<S: ClientSocket> Driver<S> {
             match output {
                 Output::Post(delivery) => self.upstream.post(delivery),
                 Output::Reopen { resume } => self.upstream.reopen(resume),
+                Output::DropPosts => self.upstream.drop_posts(),
                 Output::DropStream => stalled = true,
                 output => lost |= self.client.perform(output).is_err(),
             }
@@ -212,6 +214,11 @@ impl<S: ClientSocket> Driver<S> {
         if lost {
             self.client.socket = None;
             self.step(Happened::Other(Input::Client(ClientInput::Gone)));
+        }
+        if !was_reading && self.session.reads_events() {
+            self.upstream.read_replies_again(now);
+        } else if is_tick && was_reading && self.upstream.drop_stalled_reply(now) {
+            self.step(Happened::Other(Input::ReplyEnded(StreamEnd::Stalled)));
         }
         if stalled {
             let left = self.upstream.end_main(StreamEnd::Stalled);
@@ -258,7 +265,7 @@ impl<S: ClientSocket> Client<S> {
                 self.socket = None;
                 Ok(())
             }
-            Output::Post(_) | Output::Reopen { .. } | Output::DropStream => Ok(()),
+            Output::Post(_) | Output::DropPosts | Output::Reopen { .. } | Output::DropStream => Ok(()),
         }
     }
 

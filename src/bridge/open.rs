@@ -64,7 +64,6 @@ pub async fn open(bridge: &Bridge, asked: Asked<'_>, id: Uuid, route: &Arc<str>)
         peer: asked.peer,
         upstream: bridge.upstream.name().clone(),
         endpoint: pool.name().into(),
-        subprotocol: subprotocol.clone(),
         took: began.elapsed(),
     };
     let bridge = bridge.clone();

@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use http::header::HeaderValue;
 use tracing::debug;
@@ -30,7 +31,7 @@ pub(super) struct UpstreamSide {
     /// Where the main stream ended, while there is none.
     position: String,
     reopening: Option<Reopening>,
-    replies: Vec<EventStream>,
+    replies: Vec<Reply>,
     /// Which stream is asked first; the main one is number 0.
     turn: usize,
     posts: Vec<Post>,
@@ -44,6 +45,13 @@ pub(super) struct UpstreamSide {
     /// It fell silent there: another endpoint is asked first.
     stalled: bool,
     bridge: Bridge,
+}
+
+/// An event stream that answers a POST. The session times the main stream; these are looked at whenever its time comes.
+struct Reply {
+    stream: EventStream,
+    /// When a byte last came, or when it was last our doing that none could.
+    heard: Instant,
 }
 
 /// What happened on this side.
@@ -92,14 +100,14 @@ impl UpstreamSide {
     fn stream_mut(&mut self, source: Source, at: usize) -> Option<&mut EventStream> {
         match source {
             Source::Main => self.main.as_mut(),
-            Source::Reply => self.replies.get_mut(at),
+            Source::Reply => self.replies.get_mut(at).map(|reply| &mut reply.stream),
         }
     }
 
     pub(super) fn stream(&self, source: Source, at: usize) -> Option<&EventStream> {
         match source {
             Source::Main => self.main.as_ref(),
-            Source::Reply => self.replies.get(at),
+            Source::Reply => self.replies.get(at).map(|reply| &reply.stream),
         }
     }
 
@@ -149,6 +157,18 @@ impl UpstreamSide {
         self.reopening = None;
     }
 
+    /// Silence of the answers up to `now` was our doing: they were not read.
+    pub(super) fn read_replies_again(&mut self, now: Instant) {
+        self.replies.iter_mut().for_each(|reply| reply.heard = now);
+    }
+
+    /// Gives up one answer that has been silent for too long, if there is one.
+    pub(super) fn drop_stalled_reply(&mut self, now: Instant) -> bool {
+        let limit = self.bridge.settings.session.stall_timeout;
+        let stalled = self.replies.iter().position(|reply| now.saturating_duration_since(reply.heard) >= limit);
+        stalled.map(|at| self.replies.swap_remove(at)).is_some()
+    }
+
     /// Gives the main stream up for good.
     pub(super) fn drop_main(&mut self) {
         self.main = None;
@@ -185,7 +205,7 @@ impl UpstreamSide {
             let Some(post) = self.posts.get_mut(at) else { break };
             if let Poll::Ready((delivery, answered)) = post.as_mut().poll(cx) {
                 drop(self.posts.swap_remove(at));
-                self.replies.extend(answered.stream);
+                self.replies.extend(answered.stream.map(|stream| Reply { stream, heard: Instant::now() }));
                 self.failed(answered.failure);
                 return Poll::Ready((delivery, answered.outcome));
             }
@@ -220,7 +240,15 @@ impl UpstreamSide {
             let at = (self.turn + turn) % streams;
             let (source, at) = if at == 0 { (Source::Main, 0) } else { (Source::Reply, at - 1) };
             let Some(stream) = self.stream_mut(source, at) else { continue };
-            let Poll::Ready(event) = stream.poll_event(cx) else { continue };
+            let polled = stream.poll_event(cx);
+            if source == Source::Reply
+                && (polled.is_ready() || stream.take_heard())
+                && let Some(reply) = self.replies.get_mut(at)
+            {
+                reply.heard = Instant::now();
+            }
+            let Poll::Ready(event) = polled else { continue };
+            let Some(stream) = self.stream_mut(source, at) else { continue };
             let failure = stream.failure();
             self.turn = (self.turn + turn + 1) % streams;
             return Poll::Ready(match event {

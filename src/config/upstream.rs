@@ -76,7 +76,7 @@ pub(super) fn read(name: &Located<&str>, mut table: TableReader<'_>, files: File
 }
 
 const BREAKER: BreakerRule =
-    BreakerRule { failures: 5, open_for: Duration::from_secs(1), max_open_for: Duration::from_secs(30) };
+    BreakerRule { failures: 5, open_for: Duration::from_secs(1), max_open_for: Duration::from_secs(10) };
 
 /// `[upstream.NAME.breaker]`
 fn breaker(mut table: TableReader<'_>) -> BreakerRule {

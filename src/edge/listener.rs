@@ -48,9 +48,16 @@ pub struct BindError {
 pub struct Listener {
     socket: TcpListener,
     address: SocketAddr,
+    slots: Arc<Semaphore>,
+    reception: Arc<Reception>,
+}
+
+/// What every connection of a listener needs. The socket is not part of it: that must be gone as soon as nobody accepts
+/// any more, so that clients are refused and try elsewhere.
+#[derive(Debug)]
+struct Reception {
     tls: Option<Arc<ServerConfig>>,
     settings: Settings,
-    slots: Arc<Semaphore>,
 }
 
 impl Listener {
@@ -75,7 +82,7 @@ impl Listener {
             .transpose()
             .map_err(|error| failed(io::Error::new(io::ErrorKind::InvalidInput, error)))?;
         let slots = Arc::new(Semaphore::new(settings.max_connections.min(Semaphore::MAX_PERMITS)));
-        Ok(Self { socket, address, tls, settings, slots })
+        Ok(Self { socket, address, slots, reception: Arc::new(Reception { tls, settings }) })
     }
 
     /// Where it listens, with the real port.
@@ -86,37 +93,39 @@ impl Listener {
 
     /// Accepts until the gateway stops. Every connection gets a task of its own on the edge's tracker.
     pub async fn run(self, edge: Arc<Edge>) {
-        let listener = Arc::new(self);
+        let Self { socket, address, slots, reception } = self;
         let mut warned: Option<Instant> = None;
         loop {
             let accepted = tokio::select! {
-                accepted = listener.socket.accept() => accepted,
+                accepted = socket.accept() => accepted,
                 () = edge.stop.shutdown.cancelled() => return,
             };
             let (stream, peer) = match accepted {
                 Ok(accepted) => accepted,
                 Err(error) if is_about_one_connection(&error) => continue,
                 Err(error) => {
-                    warn!(listener = %listener.address, %error, "cannot accept connections");
+                    warn!(listener = %address, %error, "cannot accept connections");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                     continue;
                 }
             };
-            let Ok(slot) = listener.slots.clone().try_acquire_owned() else {
+            let Ok(slot) = slots.clone().try_acquire_owned() else {
                 // Closed at once, so that the client knows; a place in the backlog would be a hang.
                 edge.bridges.registry().handshake_refused(Handshake::Full);
                 if warned.is_none_or(|at| at.elapsed() >= FULL_WARNING_EVERY) {
                     warned = Some(Instant::now());
-                    let limit = listener.settings.max_connections;
-                    warn!(listener = %listener.address, limit, "max_connections reached, closing new connections");
+                    let limit = reception.settings.max_connections;
+                    warn!(listener = %address, limit, "max_connections reached, closing new connections");
                 }
                 continue;
             };
-            let (listener, shared) = (listener.clone(), edge.clone());
-            edge.connections.spawn(async move { listener.serve(stream, peer, slot, shared).await });
+            let (reception, shared) = (reception.clone(), edge.clone());
+            edge.connections.spawn(async move { reception.serve(stream, peer, slot, shared).await });
         }
     }
+}
 
+impl Reception {
     async fn serve(&self, stream: TcpStream, peer: SocketAddr, slot: OwnedSemaphorePermit, edge: Arc<Edge>) {
         // Messages are written whole; waiting for more would only add latency. A failure here shows on the first read.
         let _ = stream.set_nodelay(true);

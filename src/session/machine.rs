@@ -342,6 +342,8 @@ impl Session {
         if self.down.is_blocked() {
             // Until now the silence of a stream that was not read was ours.
             self.stream.heard(now);
+            // Its socket has taken something: it is there, even if our pings had no room.
+            self.heartbeat.alive();
         }
         match self.down.room() {
             Some(Next::Message(message)) => self.sent(message, out),
@@ -419,10 +421,11 @@ impl Session {
             Reopened::Open => {
                 let away = self.stream.opened(now);
                 self.counts.reopens += 1;
-                self.seen.reopened();
-                self.up.extend(away.time);
+                self.up.stood_still(away.time);
                 if away.gap {
                     self.gap(now, out);
+                } else {
+                    self.seen.reopened();
                 }
             }
             Reopened::Stopped => self.end(Cause::UpstreamStopped, now, out),
@@ -444,6 +447,8 @@ impl Session {
     /// Events may have been lost.
     fn gap(&mut self, now: Instant, out: &mut Vec<Output>) {
         self.counts.gaps += 1;
+        // Behind a gap upstream may begin its ids anew.
+        self.seen = Seen::default();
         match self.settings.reconnect.on_gap {
             OnGap::Close => self.end(Cause::PositionLost, now, out),
             OnGap::Tell => self.send(Message::from(r#"{"event":"tidegate.gap","data":{}}"#), now, out),
@@ -451,7 +456,7 @@ impl Session {
         }
     }
 
-    fn posted(&mut self, delivery: Delivery, outcome: PostOutcome, now: Instant, out: &mut Vec<Output>) {
+    fn posted(&mut self, mut delivery: Delivery, outcome: PostOutcome, now: Instant, out: &mut Vec<Output>) {
         if delivery.count() > 0 && self.has_given_up_delivering() {
             // It was counted as undelivered when it was given up.
             return;
@@ -480,11 +485,18 @@ impl Session {
                 self.accepted(&delivery);
                 return self.end(Cause::UpstreamInvalid(why), now, out);
             }
-            PostOutcome::NotSent => (self.repeat(delivery, now), Cause::UpstreamFailed),
-            PostOutcome::InDoubt(doubt) if idempotent => (self.repeat(delivery, now), Cause::MessageInDoubt(doubt)),
-            PostOutcome::InDoubt(doubt) => (Err(delivery), Cause::MessageInDoubt(doubt)),
+            PostOutcome::NotSent => {
+                // What an earlier attempt has left in doubt stays so.
+                let cause = delivery.doubt.map_or(Cause::UpstreamFailed, Cause::MessageInDoubt);
+                (self.repeat(delivery, now), cause)
+            }
+            PostOutcome::InDoubt(doubt) => {
+                delivery.doubt = Some(doubt);
+                let repeated = if idempotent { self.repeat(delivery, now) } else { Err(delivery) };
+                (repeated, Cause::MessageInDoubt(doubt))
+            }
             PostOutcome::Refused { status: status @ (429 | 503), retry_after: Some(wait) } => {
-                (self.up.repeat(delivery, wait.max(LEAST_WAIT), true, now), Cause::UpstreamBusy(status))
+                (self.repeat_after(delivery, wait.max(LEAST_WAIT), true, now), Cause::UpstreamBusy(status))
             }
             PostOutcome::Refused { status: status @ 429, .. } if idempotent => {
                 (self.repeat(delivery, now), Cause::UpstreamBusy(status))
@@ -502,7 +514,7 @@ impl Session {
             if delivery.count() > 0 {
                 self.end(cause, now, out);
             }
-            self.give_up_delivering();
+            self.give_up_delivering(out);
         }
     }
 
@@ -534,7 +546,13 @@ impl Session {
     fn repeat(&mut self, delivery: Delivery, now: Instant) -> Result<(), Delivery> {
         let reconnect = &self.settings.reconnect;
         let wait = self.backoff.wait(delivery.attempt, reconnect.first_delay, reconnect.max_delay);
-        self.up.repeat(delivery, wait, false, now)
+        self.repeat_after(delivery, wait, false, now)
+    }
+
+    fn repeat_after(&mut self, delivery: Delivery, wait: Duration, asked: bool, now: Instant) -> Result<(), Delivery> {
+        // A wait that upstream asks for has its limit all the same: nobody looks at it again.
+        let stands_still = !asked && self.is_open() && !self.stream.is_open();
+        self.up.repeat(delivery, wait, asked, stands_still, now)
     }
 
     fn accepted(&mut self, delivery: &Delivery) {
@@ -584,7 +602,7 @@ impl Session {
                     out.push(Output::Abandon);
                 }
                 if late {
-                    self.give_up_delivering();
+                    self.give_up_delivering(out);
                 }
             }
             Phase::Closed { .. } => {}
@@ -620,7 +638,7 @@ impl Session {
         self.stream.over();
         let delivering_until = cause.delivers_the_rest().then(|| now + self.settings.delivery_timeout);
         if delivering_until.is_none() {
-            self.counts.undelivered += self.up.clear();
+            self.give_up_messages(out);
         }
         let frame = cause.frame(self.counts.undelivered);
         let leave = if self.settings.notify_close {
@@ -663,7 +681,7 @@ impl Session {
     /// The time of the gateway itself is over: whatever is left undone is counted, and left.
     fn cut(&mut self, now: Instant, out: &mut Vec<Output>) {
         self.end(Cause::Shutdown, now, out);
-        self.give_up_delivering();
+        self.give_up_delivering(out);
         if let Phase::Ending { client, leave, .. } = &mut self.phase {
             *client = ClientSide::Gone;
             *leave = Leave::Done;
@@ -709,12 +727,20 @@ impl Session {
         }
     }
 
-    fn give_up_delivering(&mut self) {
+    fn give_up_delivering(&mut self, out: &mut Vec<Output>) {
         if let Phase::Ending { delivering_until, .. } = &mut self.phase
             && delivering_until.take().is_some()
         {
-            self.counts.undelivered += self.up.clear();
+            self.give_up_messages(out);
         }
+    }
+
+    /// Counts all that is not delivered, and what is under way with it.
+    fn give_up_messages(&mut self, out: &mut Vec<Output>) {
+        if self.up.is_flying() {
+            out.push(Output::DropPosts);
+        }
+        self.counts.undelivered += self.up.clear();
     }
 
     /// Moves on to the end once nothing is left to do.

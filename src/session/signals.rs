@@ -140,8 +140,12 @@ pub struct Delivery {
     pub payload: Payload,
     /// How often it was posted before.
     pub attempt: u32,
+    /// Why upstream may have acted on it already, if it may.
+    pub(super) doubt: Option<Doubt>,
     /// When it is no longer tried.
     pub(super) give_up: Instant,
+    /// For how long nothing could be delivered on this connection when that was set.
+    pub(super) stood_still: Duration,
 }
 
 /// What a POST carries.
@@ -234,6 +238,8 @@ pub enum Output {
     Abandon,
     /// Post a message and report [`Input::Posted`].
     Post(Delivery),
+    /// Give up all POSTs under way; none of them is to be reported.
+    DropPosts,
     /// Give the main event stream up and report [`StreamEnd::Stalled`].
     DropStream,
     /// Ask for the main event stream again, and report [`Input::Reopened`].

@@ -12,7 +12,9 @@ pub(super) struct MainStream {
     backoff: Backoff,
     /// Attempts since the stream last showed that it is of use.
     attempt: u32,
-    /// When the stream was lost; kept over streams that open and end again without having been of use.
+    /// When this stream was lost, while it is away.
+    away: Option<Instant>,
+    /// When the first stream was lost; kept over streams that open and end again without having been of use.
     lost: Option<Instant>,
     /// What upstream asked for with `retry:`.
     retry: Duration,
@@ -66,6 +68,7 @@ impl MainStream {
             state: State::Open { since: now, heard: now },
             backoff: Backoff::new(seed),
             attempt: 0,
+            away: None,
             lost: None,
             retry: Duration::ZERO,
             gap: false,
@@ -103,6 +106,7 @@ impl MainStream {
             self.attempt = 0;
             self.lost = None;
         }
+        self.away = Some(now);
         self.lost.get_or_insert(now);
         self.gap |= !resumable;
         self.retry = retry.unwrap_or(self.retry);
@@ -134,7 +138,7 @@ impl MainStream {
     /// The stream is open again.
     pub(super) fn opened(&mut self, now: Instant) -> Away {
         self.state = State::Open { since: now, heard: now };
-        let since = self.lost.unwrap_or(now);
+        let since = self.away.take().unwrap_or(now);
         Away { time: now.saturating_duration_since(since), gap: std::mem::take(&mut self.gap) }
     }
 

@@ -21,6 +21,8 @@ pub(super) struct Uplink {
     flying_messages: u64,
     /// The number of the newest message that was posted.
     sequence: u64,
+    /// For how long nothing could be delivered so far: that time counts against nobody.
+    stood_still: Duration,
 }
 
 /// A POST that is to be repeated.
@@ -62,6 +64,7 @@ impl Uplink {
     pub(super) fn next(&mut self, first: bool, now: Instant, settings: &Settings) -> Option<Delivery> {
         if let Some(due) = self.waiting.iter().position(|waiting| waiting.at <= now) {
             let mut delivery = self.waiting.remove(due).delivery;
+            self.set_forward(&mut delivery);
             delivery.attempt = delivery.attempt.saturating_add(1);
             self.take_off(&delivery);
             return Some(delivery);
@@ -71,7 +74,7 @@ impl Uplink {
         }
         let payload = self.payload(settings)?;
         let sequence = self.sequence + 1;
-        let delivery = Delivery { sequence, payload, attempt: 0, give_up: now + settings.delivery_timeout };
+        let delivery = self.delivery(sequence, payload, now, settings);
         self.sequence += delivery.count();
         self.take_off(&delivery);
         Some(delivery)
@@ -79,10 +82,14 @@ impl Uplink {
 
     /// A POST that is no message: it has no number of its own.
     pub(super) fn leave(&mut self, body: bytes::Bytes, now: Instant, settings: &Settings) -> Delivery {
-        let give_up = now + settings.delivery_timeout;
-        let delivery = Delivery { sequence: self.sequence, payload: Payload::Leave(body), attempt: 0, give_up };
+        let delivery = self.delivery(self.sequence, Payload::Leave(body), now, settings);
         self.take_off(&delivery);
         delivery
+    }
+
+    fn delivery(&self, sequence: u64, payload: Payload, now: Instant, settings: &Settings) -> Delivery {
+        let give_up = now + settings.delivery_timeout;
+        Delivery { sequence, payload, attempt: 0, doubt: None, give_up, stood_still: self.stood_still }
     }
 
     fn take_off(&mut self, delivery: &Delivery) {
@@ -124,19 +131,22 @@ impl Uplink {
         self.flying_messages = self.flying_messages.saturating_sub(delivery.count());
     }
 
-    /// Keeps a POST to repeat it after `wait`, unless it would have run out of time by then.
+    /// Keeps a POST to repeat it after `wait`, unless it would have run out of time by then. While time `stands_still`, none
+    /// does.
     ///
     /// # Errors
     ///
     /// The delivery, when it has.
     pub(super) fn repeat(
         &mut self,
-        delivery: Delivery,
+        mut delivery: Delivery,
         wait: Duration,
         asked: bool,
+        stands_still: bool,
         now: Instant,
     ) -> Result<(), Delivery> {
-        match now.checked_add(wait).filter(|at| *at < delivery.give_up) {
+        self.set_forward(&mut delivery);
+        match now.checked_add(wait).filter(|at| stands_still || *at < delivery.give_up) {
             Some(at) => {
                 self.waiting.push(Waiting { at, asked, delivery });
                 Ok(())
@@ -145,12 +155,16 @@ impl Uplink {
         }
     }
 
-    /// Time in which nothing could be delivered does not count.
-    pub(super) fn extend(&mut self, by: Duration) {
-        for waiting in &mut self.waiting {
-            let delivery = &mut waiting.delivery;
-            delivery.give_up = delivery.give_up.checked_add(by).unwrap_or(delivery.give_up);
-        }
+    /// Gives a delivery back the time that stood still since its end was set.
+    fn set_forward(&self, delivery: &mut Delivery) {
+        let since = self.stood_still.saturating_sub(delivery.stood_still);
+        delivery.give_up = delivery.give_up.checked_add(since).unwrap_or(delivery.give_up);
+        delivery.stood_still = self.stood_still;
+    }
+
+    /// Nothing could be delivered for this long.
+    pub(super) fn stood_still(&mut self, time: Duration) {
+        self.stood_still = self.stood_still.saturating_add(time);
     }
 
     /// When [`next`](Self::next) has something to repeat.
@@ -162,7 +176,7 @@ impl Uplink {
     pub(super) fn clear(&mut self) -> u64 {
         let waiting: u64 = self.waiting.iter().map(|waiting| waiting.delivery.count()).sum();
         let count = self.queue.len() as u64 + waiting + self.flying_messages;
-        *self = Self { sequence: self.sequence, ..Self::default() };
+        *self = Self { sequence: self.sequence, stood_still: self.stood_still, ..Self::default() };
         count
     }
 }

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderValue, StatusCode};
+use http::StatusCode;
 use tracing::{debug, info};
 use uuid::Uuid;
 
@@ -27,8 +27,6 @@ pub struct Opening {
     pub upstream: Arc<str>,
     /// Host and port of the endpoint.
     pub endpoint: Arc<str>,
-    /// The subprotocol that upstream chose.
-    pub subprotocol: Option<HeaderValue>,
     /// How long upstream took to open the event stream.
     pub took: Duration,
 }
@@ -54,7 +52,6 @@ pub fn connection_opened(opening: &Opening) {
         peer = %opening.peer,
         upstream = %opening.upstream,
         endpoint = %opening.endpoint,
-        subprotocol = opening.subprotocol.as_ref().and_then(|name| name.to_str().ok()),
         open_ms = millis(opening.took),
         "connection opened"
     );

@@ -32,6 +32,9 @@ const STREAM_WINDOW: u32 = 32 * 1024;
 /// of small DATA frames, which all streams share and whose end is the end of the connection.
 const CONNECTION_WINDOW: u32 = i32::MAX.unsigned_abs();
 
+/// Streams that we have reset and whose late frames are still known for what they are.
+const REMEMBERED_RESETS: usize = 1024;
+
 /// A connection on which many clients depend must not be dead for long without anybody noticing.
 const PING_INTERVAL: Duration = Duration::from_secs(20);
 
@@ -252,6 +255,10 @@ impl Connector {
                 .initial_max_send_streams(0)
                 .initial_stream_window_size(STREAM_WINDOW)
                 .initial_connection_window_size(CONNECTION_WINDOW)
+                // Every client that leaves is a stream that we reset, and a frame that was on its way is no error of the
+                // peer's. The library counts such frames over the whole life of a connection, and would end it at 1024.
+                .max_local_error_reset_streams(None)
+                .max_concurrent_reset_streams(REMEMBERED_RESETS)
                 .handshake(TokioIo::new(stream))
                 .await?;
         // How many streams the peer allows stands in its SETTINGS, and a stream above that would hold up every request

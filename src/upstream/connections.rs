@@ -68,6 +68,8 @@ struct Http2 {
     allowed: Arc<AtomicUsize>,
     /// Streams that we have open.
     open: Arc<AtomicUsize>,
+    /// Since when a sweep has found none.
+    idle_since: Option<Instant>,
 }
 
 impl Http2 {
@@ -140,7 +142,7 @@ impl Connections {
         allowed: Arc<AtomicUsize>,
         address: IpAddr,
     ) -> (http2::SendRequest<Full<Bytes>>, StreamSlot) {
-        let connection = Http2 { sender, address, allowed, open: Arc::default() };
+        let connection = Http2 { sender, address, allowed, open: Arc::default(), idle_since: None };
         let place = connection.take_place();
         lock(&self.http2).push(connection);
         place
@@ -155,7 +157,20 @@ impl Connections {
     pub(super) fn sweep(&self) {
         let now = Instant::now();
         lock(&self.http1).retain(|idle| idle.until > now && !idle.sender.is_closed());
-        lock(&self.http2).retain(|connection| !connection.sender.is_closed());
+        let mut http2 = lock(&self.http2);
+        http2.retain(|connection| !connection.sender.is_closed());
+        // One is kept however idle, so that the next client need not wait for a handshake.
+        let mut spare = http2.len().saturating_sub(1);
+        http2.retain_mut(|connection| {
+            if connection.open.load(Ordering::Relaxed) > 0 {
+                connection.idle_since = None;
+                return true;
+            }
+            let since = *connection.idle_since.get_or_insert(now);
+            let over = spare > 0 && now.saturating_duration_since(since) >= self.idle_timeout;
+            spare -= usize::from(over);
+            !over
+        });
     }
 
     /// The endpoint's name has these addresses now: no further request goes to others. Gives those that are gone.

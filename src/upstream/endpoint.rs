@@ -1,7 +1,7 @@
 //! One endpoint: how a request finds a connection, and whether the endpoint is to be used at all.
 
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -171,7 +171,8 @@ impl Pool {
         let permit = self.stream_guard.admit().map_err(|wait| self.ejected(wait))?;
         self.streams.fetch_add(1, Ordering::Relaxed);
         let count = StreamCount(self.clone());
-        let sent = tokio::time::timeout_at(deadline.into(), self.send(request, Use::Events))
+        let handed_over = AtomicBool::new(false);
+        let sent = tokio::time::timeout_at(deadline.into(), self.send(request, Use::Events, &handed_over))
             .await
             .unwrap_or_else(|_| Err(SendError::TimedOut { endpoint: self.name() }));
         permit
@@ -183,12 +184,6 @@ impl Pool {
     /// in between, and no stream is opened here for a while.
     pub fn stream_failed(&self) {
         self.stream_guard.failed();
-    }
-
-    /// An event stream of this endpoint does well: failures before this no longer count. An answer to
-    /// [`open_events`](Self::open_events) says so by itself.
-    pub fn stream_opened(&self) {
-        self.stream_guard.succeeded();
     }
 
     /// Leave to post one message.
@@ -204,17 +199,21 @@ impl Pool {
     ///
     /// A request that meets a connection which upstream has just closed, and which provably did not go out on it, goes
     /// out on another one. So does the request for an event stream that an HTTP/2 peer has given back unprocessed; of a
-    /// POST no copy is kept, and it is for the rule on repeating to send it again.
+    /// POST no copy is kept, and it is for the rule on repeating to send it again. `handed_over` tells whoever gives this up
+    /// whether a connection has the request.
     pub(super) async fn send(
         self: &Arc<Self>,
         request: OutgoingRequest,
         purpose: Use,
+        handed_over: &AtomicBool,
     ) -> Result<Response<Body>, SendError> {
         let copy = (purpose == Use::Events).then(|| request.clone());
         let mut request = request;
         let mut attempt = 1;
         while attempt <= ATTEMPTS {
-            let (outcome, lease, shared) = match self.ready(purpose, attempt).await? {
+            let ready = self.ready(purpose, attempt).await?;
+            handed_over.store(true, Ordering::Relaxed);
+            let (outcome, lease, shared) = match ready {
                 Ready::Http1(mut sender, origin) => {
                     let sent = sender.try_send_request(self.addressed.http1(request)).await;
                     (sent, Lease::Http1 { sender, pool: self.clone(), origin }, false)
@@ -235,6 +234,7 @@ impl Pool {
             if unsent.is_none() && !is_unprocessed(refused.error()) {
                 return Err(SendError::Broken { endpoint: self.name(), source: refused.into_error() });
             }
+            handed_over.store(false, Ordering::Relaxed);
             // Closed, or about to be: no request goes there any more. There are only so many of those, so that meeting
             // one is no attempt yet.
             if let Lease::Http2(slot) = &lease {

@@ -88,11 +88,6 @@ impl Guard {
         self.tell(false, Verdict::Bad);
     }
 
-    /// Something that had been let out before does well.
-    pub(super) fn succeeded(&self) {
-        self.tell(false, Verdict::Good);
-    }
-
     pub(super) fn standing(&self, now: Instant) -> Standing {
         let breaker = lock(&self.breaker);
         Standing { admits: breaker.admits(now), state: breaker.state(now), back: breaker.back_since() }

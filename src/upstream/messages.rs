@@ -1,6 +1,7 @@
 //! One POST and what its answer means.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use super::body::{Body, ReadError};
@@ -72,8 +73,9 @@ pub async fn post(pool: Arc<Pool>, request: OutgoingRequest, rules: Rules) -> An
         Ok(permit) => permit,
         Err(error) => return failed(&error),
     };
+    let handed_over = AtomicBool::new(false);
     let exchange = async {
-        match pool.send(request, Use::Message).await {
+        match pool.send(request, Use::Message, &handed_over).await {
             Ok(response) => {
                 let verdict = verdict(response.status(), response.headers());
                 let (answered, unwanted) = answer(response, rules).await;
@@ -84,7 +86,10 @@ pub async fn post(pool: Arc<Pool>, request: OutgoingRequest, rules: Rules) -> An
     };
     let (answered, unwanted, verdict) = tokio::time::timeout(rules.timeout, exchange).await.unwrap_or_else(|_| {
         let why = format!("{} gave no answer within {:?}", pool.name(), rules.timeout);
-        (Answered::failed(PostOutcome::InDoubt(Doubt::TimedOut), why), None, Verdict::Bad)
+        // While it still waited for a connection, nobody has seen it.
+        let sent = handed_over.load(Ordering::Relaxed);
+        let outcome = if sent { PostOutcome::InDoubt(Doubt::TimedOut) } else { PostOutcome::NotSent };
+        (Answered::failed(outcome, why), None, Verdict::Bad)
     });
     let broken = matches!(answered.outcome, PostOutcome::InDoubt(Doubt::Broken));
     permit.settle(if broken { Verdict::Bad } else { verdict });

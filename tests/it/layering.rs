@@ -68,11 +68,6 @@ fn top_of_group(group: &str) -> Vec<String> {
     names.into_iter().map(first).filter(|name| !name.is_empty()).collect()
 }
 
-/// Tests may do what they like.
-fn is_test(name: &str) -> bool {
-    name.ends_with("tests.rs") || name.contains("/tests/")
-}
-
 /// All of `src`. A `use` over several lines is one line here, with the number of its first.
 fn sources() -> Vec<Source> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
@@ -84,7 +79,7 @@ fn sources() -> Vec<Source> {
             let name = path.strip_prefix(&root).unwrap().to_str().unwrap().to_owned();
             if path.is_dir() {
                 folders.push(path);
-            } else if path.extension().is_some_and(|ending| ending == "rs") && !is_test(&name) {
+            } else if path.extension().is_some_and(|ending| ending == "rs") && !name.ends_with("tests.rs") {
                 sources.push(Source { name, lines: lines(&fs::read_to_string(&path).unwrap()) });
             }
         }

@@ -277,3 +277,24 @@ async fn a_message_in_doubt_is_not_posted_again_unless_the_route_says_that_this_
     scene.client.text("and on").await;
     assert_eq!(scene.upstream.next_post().await.field("tidegate-sequence"), "2");
 }
+
+#[tokio::test]
+async fn an_answer_that_streams_and_falls_silent_does_not_hold_its_client_for_ever() {
+    let keys = "max_reply_streams = 1\nstall_timeout = \"500ms\"\nping_interval = \"200ms\"";
+    let mut scene = Scene::at_event_one(keys).await;
+    scene.client.text("a question").await;
+    let (answer, silent) = Answer::stream();
+    scene.upstream.next_post().await.answer(answer);
+    silent.send("data: an answer begins\n\n").await;
+    assert_eq!(scene.client.next().await, Seen::text("an answer begins"));
+    let main = tokio::spawn(async move {
+        // The main stream is well all the time.
+        while scene.events.try_send(":\n\n").await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    });
+    let (code, reason) = scene.client.closed().await;
+    assert_eq!((code, reason.split(':').next()), (1012, Some("stream-broken")));
+    silent.cancelled().await;
+    main.await.unwrap();
+}

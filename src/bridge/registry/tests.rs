@@ -14,7 +14,6 @@ fn opening(route: &str) -> Opening {
         peer: SocketAddr::from(([127, 0, 0, 1], 40_000)),
         upstream: Arc::from("app"),
         endpoint: Arc::from("127.0.0.1:9000"),
-        subprotocol: None,
         took: Duration::ZERO,
     }
 }

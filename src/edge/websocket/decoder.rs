@@ -125,6 +125,11 @@ impl Decoder {
         received
     }
 
+    /// Whether a data frame without a payload is all there, and was not wanted so far.
+    pub(super) fn holds_empty_frame(&self) -> bool {
+        matches!(self.frame, Some(Frame { kind: Kind::Data { .. }, left: 0, .. }))
+    }
+
     fn advance(&mut self, input: &mut &[u8], messages: bool) -> Result<Option<Received>, Violation> {
         loop {
             let mut frame = match self.frame.take() {

@@ -55,6 +55,12 @@ impl<S: AsyncBufRead + AsyncWrite + Unpin> WebSocket<S> {
 
     /// What the stream brings next. A frame that is not wanted stays where it is, and all that is behind it.
     fn poll_decode(&mut self, cx: &mut Context<'_>, wanted: Wanted) -> Poll<Result<Received, ClientInput>> {
+        if wanted == Wanted::Everything
+            && self.decoder.holds_empty_frame()
+            && let Some(received) = self.decoder.feed(&mut &[][..]).map_err(ClientInput::Violation)?
+        {
+            return Poll::Ready(Ok(received));
+        }
         loop {
             if !self.is_behind {
                 self.poll_answer(cx)?;
@@ -76,6 +82,8 @@ impl<S: AsyncBufRead + AsyncWrite + Unpin> WebSocket<S> {
                 return Poll::Ready(Ok(received));
             }
             if left > 0 {
+                // What stands in front is not wanted now. A ping before it is answered all the same.
+                self.poll_answer(cx)?;
                 return Poll::Pending;
             }
         }
@@ -329,6 +337,18 @@ mod tests {
             assert_eq!(next_control(&mut socket).await, "nothing");
         }
         for expected in ["message", "Alive", "nothing"] {
+            assert_eq!(next(&mut socket).await, expected);
+        }
+        // A ping right before it is answered, and an empty message needs no further byte to be read.
+        client.write_all(&[frame(0x89, b"2"), frame(0x81, b"whole")].concat()).await.unwrap();
+        for expected in ["Alive", "nothing"] {
+            assert_eq!(next_control(&mut socket).await, expected);
+        }
+        assert_eq!(read(&mut client, 6).await, b"\x8a\x011\x8a\x012");
+        assert_eq!(next(&mut socket).await, "whole");
+        client.write_all(&frame(0x81, b"")).await.unwrap();
+        assert_eq!(next_control(&mut socket).await, "nothing");
+        for expected in ["", "nothing"] {
             assert_eq!(next(&mut socket).await, expected);
         }
         // In the middle of a message as well.

@@ -51,7 +51,9 @@ fn what_was_given_up_is_not_counted_again_when_its_post_comes_back_after_all() {
     let mut scene = Scene::new(Settings { notify_close: true, delivery_timeout, ..Settings::default() });
     let late = scene.post("one");
     scene.step(Input::Client(ClientInput::Gone));
-    let news = one_post(scene.wait(delivery_timeout));
+    let mut outputs = scene.wait(delivery_timeout);
+    assert!(matches!(outputs.remove(0), Output::DropPosts), "it is given up before the news goes out");
+    let news = one_post(outputs);
     assert!(matches!(news.payload, Payload::Leave(_)));
     assert!(scene.step(Input::Posted(late, ACCEPTED)).is_empty());
     assert!(scene.session.closed().is_none(), "the news is still under way");

@@ -273,3 +273,34 @@ fn a_client_that_leaves_while_the_stream_is_away_is_still_heard() {
     scene.step(Input::Posted(delivery, ACCEPTED));
     assert_eq!((scene.session.closed(), scene.session.counts().messages_up), (Some(&Cause::ClientLost), 1));
 }
+
+#[test]
+fn a_post_that_fails_while_the_stream_is_away_has_all_its_time_left_once_it_is_back() {
+    let second = Duration::from_secs(1);
+    let mut scene = Scene::new(Settings { delivery_timeout: 30 * second, ..idempotent() });
+    let first = scene.post("one");
+    scene.step(Input::StreamEnded(StreamEnd::Broken, RESUMABLE));
+    let start = scene.now;
+    while scene.now - start < 40 * second {
+        scene.until_reopen();
+        scene.step(Input::Reopened(Reopened::Failed));
+    }
+    // Longer under way than it may take, but nothing could be delivered meanwhile.
+    assert!(scene.step(Input::Posted(first, PostOutcome::InDoubt(Doubt::TimedOut))).is_empty());
+    scene.until_reopen();
+    let again = one_post(scene.step(Input::Reopened(Reopened::Open)));
+    assert!(again.give_up() > scene.now + 20 * second);
+}
+
+#[test]
+fn behind_a_gap_ids_may_begin_anew() {
+    let mut scene = Scene::new(on_gap(OnGap::Continue));
+    for id in ["1", "2"] {
+        scene.event_with_id(id, Some(id));
+    }
+    scene.lose_stream();
+    scene.step(Input::Reopened(Reopened::PositionLost));
+    scene.until_reopen();
+    scene.step(Input::Reopened(Reopened::Open));
+    assert_eq!(sent(&scene.event_with_id("one again", Some("1"))), ["one again"]);
+}

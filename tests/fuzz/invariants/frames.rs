@@ -5,14 +5,16 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
-use tidegate::bridge::socket::{ClientSocket, Gone};
+use tidegate::bridge::socket::{ClientSocket, Gone, Wanted};
 use tidegate::protocol::Text;
 use tidegate::protocol::message::Message;
 use tidegate::protocol::sse::Event;
 use tidegate::session::{
-    Cause, ClientInput, Delivery, Input, Output, PostOutcome, Session, Settings, Source, StreamEnd,
+    Cause, ClientInput, Delivery, EventOf, Input, Left, Output, Overflow, Payload, PostOutcome, Session, Settings,
+    Source, StreamEnd,
 };
 
+use super::frames_library;
 use super::frames_reference::{Data, End, From, Reading, read};
 use super::frames_socket::{Wire, open};
 use super::script::cut;
@@ -35,6 +37,8 @@ struct Manners {
     answer_after: usize,
     /// From which POST on upstream fails; 0 is never.
     refuse_from: u64,
+    /// What becomes of events that the client does not take.
+    overflow: Overflow,
     /// In which turn the gateway is stopped, or the event stream ends; 0 is never.
     stop_in: usize,
 }
@@ -45,8 +49,18 @@ pub fn check(input: &[u8]) {
     let max = [125, 1, 1024, 70_000][usize::from(size % 4)];
     let expected = read(bytes, From::Client, max);
 
-    let plain = Manners { max, early: 0, room: 1 << 16, event_every: 0, answer_after: 0, refuse_from: 0, stop_in: 0 };
+    let plain = Manners {
+        max,
+        early: 0,
+        room: 1 << 16,
+        event_every: 0,
+        answer_after: 0,
+        refuse_from: 0,
+        overflow: Overflow::Pause,
+        stop_in: 0,
+    };
     let cuts = cut(bytes, *size);
+    frames_library::check(&cuts, max);
     let early = usize::from(*client);
     for (pieces, early) in
         [(vec![bytes], 0), (vec![bytes], early), (cuts.clone(), early), (bytes.chunks(1).collect(), 0)]
@@ -60,6 +74,7 @@ pub fn check(input: &[u8]) {
         event_every: usize::from(upstream % 4),
         answer_after: usize::from(upstream >> 2 & 3),
         refuse_from: u64::from(upstream >> 4 & 3),
+        overflow: [Overflow::Pause, Overflow::Close, Overflow::DropOldest][usize::from(size / 4 % 3)],
         stop_in: usize::from(upstream >> 6) * 8,
         ..plain
     };
@@ -80,6 +95,8 @@ struct Play<S> {
     flying: VecDeque<(usize, Delivery)>,
     posted: Vec<Data>,
     sent: Vec<Data>,
+    /// How many events came.
+    events: usize,
     /// Nothing that happens in this many turns is out of the ordinary.
     patience: usize,
 }
@@ -90,7 +107,13 @@ impl Play<()> {
         let (early, first) = first.split_at(manners.early.min(first.len()));
         let pieces: Vec<_> = std::iter::once(first).chain(others.iter().copied()).filter(|p| !p.is_empty()).collect();
         let wire = Wire::new(&pieces, manners.room);
-        let settings = Settings { max_message_size: manners.max, queue: 1024, ..Settings::default() };
+        let settings = Settings {
+            max_message_size: manners.max,
+            queue: 1024,
+            overflow: manners.overflow,
+            send_queue: 1024,
+            ..Settings::default()
+        };
         let now = Instant::now();
         let length = early.len() + pieces.iter().map(|piece| piece.len()).sum::<usize>();
         Play {
@@ -105,6 +128,7 @@ impl Play<()> {
             flying: VecDeque::new(),
             posted: Vec::new(),
             sent: Vec::new(),
+            events: 0,
             patience: 64 * (length + 64),
         }
     }
@@ -140,7 +164,9 @@ impl<S: ClientSocket> Play<S> {
         if self.manners.stop_in > 0 && self.turn == self.manners.stop_in {
             match self.manners.refuse_from {
                 0 | 1 => self.step(Input::Shutdown),
-                _ if self.session.reads_events() => self.step(Input::StreamEnded(Source::Main, StreamEnd::Complete)),
+                _ if self.session.reads_events() => {
+                    self.step(Input::StreamEnded(StreamEnd::Complete, Left::default()));
+                }
                 _ => {}
             }
         }
@@ -156,34 +182,50 @@ impl<S: ClientSocket> Play<S> {
             };
             self.step(Input::Posted(delivery, outcome));
         }
-        if self.session.reads_client()
-            && let Some(socket) = &mut self.socket
-        {
+        let wanted = if self.session.reads_client() { Wanted::Everything } else { Wanted::Control };
+        if let Some(socket) = &mut self.socket {
             let input = if self.hanging_up {
                 socket.poll_hang_up(&mut cx).map(|()| ClientInput::Gone)
             } else {
-                socket.poll_receive(&mut cx)
+                socket.poll_receive(&mut cx, wanted)
             };
             if let Poll::Ready(input) = input {
                 happened = true;
+                let is_message = matches!(input, ClientInput::Message(_));
+                assert!(!is_message || wanted == Wanted::Everything, "a message came that was not wanted");
                 if matches!(input, ClientInput::Gone) {
                     self.socket = None;
                 }
                 self.step(Input::Client(input));
             }
         }
-        let event_is_due = self.manners.event_every > 0 && self.turn.is_multiple_of(self.manners.event_every);
-        if event_is_due
-            && self.sent.len() < 64
-            && self.session.reads_events()
-            && self.socket.as_mut().is_some_and(|socket| socket.poll_ready(&mut cx).is_ready())
-        {
+        if let Some(room) = self.room(&mut cx) {
             happened = true;
+            self.step(room);
+        }
+        let event_is_due = self.manners.event_every > 0 && self.turn.is_multiple_of(self.manners.event_every);
+        if event_is_due && self.events < 64 && self.session.reads_events() {
+            happened = true;
+            self.events += 1;
             let data = Text::from("x".repeat(self.turn % (self.manners.max + 1)).as_str());
-            self.step(Input::Event(Event { name: None, data }, ""));
+            let of = EventOf { source: Source::Main, last_event_id: "", own_id: false };
+            self.step(Input::Event(Event { name: None, data }, of));
         }
         self.flush(&mut cx);
         happened
+    }
+
+    /// What has changed about the room for messages in the client's socket.
+    fn room(&mut self, cx: &mut Context<'_>) -> Option<Input<'static>> {
+        let (busy, waits) = (self.session.client_is_busy(), self.session.client_waits());
+        if !waits && !self.session.is_open() {
+            return None;
+        }
+        match self.socket.as_mut().is_some_and(|socket| socket.poll_ready(cx).is_ready()) {
+            true if busy || waits => Some(Input::ClientReady),
+            false if !busy => Some(Input::ClientBusy),
+            _ => None,
+        }
     }
 
     fn flush(&mut self, cx: &mut Context<'_>) {
@@ -219,7 +261,8 @@ impl<S: ClientSocket> Play<S> {
 
     fn perform(&mut self, output: Output) -> Result<(), Gone> {
         if let Output::Post(delivery) = output {
-            self.posted.push(data(&delivery.message));
+            let Payload::Message(message) = &delivery.payload else { panic!("{delivery:?} was posted") };
+            self.posted.push(data(message));
             self.flying.push_back((self.turn + self.manners.answer_after, delivery));
             return Ok(());
         }
@@ -240,7 +283,7 @@ impl<S: ClientSocket> Play<S> {
                 self.socket = None;
                 Ok(())
             }
-            Output::Post(_) => Ok(()),
+            Output::Post(_) | Output::DropPosts | Output::Reopen { .. } | Output::DropStream => Ok(()),
         }
     }
 }
@@ -264,15 +307,11 @@ impl Played {
         assert!(self.sent.starts_with(&self.answered.messages), "received is not what was sent: {self:?}");
         // A reading ends with a close frame that has an allowed code, or where the connection was cut off.
         assert!(matches!(self.answered.end, End::Open | End::Closed(_)), "the gateway broke the rules: {self:?}");
-        // Behind its close frame only pongs may come: until the client has sent its own, its pings are answered
-        // (RFC 6455 section 5.5.2).
-        let behind = read(&self.answered.behind, From::Server, ANY_SIZE);
-        let only_pongs = Reading { pongs: behind.pongs.clone(), ..Reading::default() };
-        assert_eq!(behind, only_pongs, "there is something behind the close frame: {self:?}");
+        assert!(self.answered.behind.is_empty(), "there is something behind the close frame: {self:?}");
         let mut pings = expected.pings.iter();
         let in_turn = |pong: &Vec<u8>| pings.any(|ping| ping == pong);
         assert!(
-            expected.end == End::Unsettled || self.answered.pongs.iter().chain(&behind.pongs).all(in_turn),
+            expected.end == End::Unsettled || self.answered.pongs.iter().all(in_turn),
             "a pong answers no ping: {self:?}"
         );
     }

@@ -7,12 +7,14 @@
 pub mod config;
 pub mod event_stream;
 pub mod frames;
+mod frames_library;
 mod frames_reference;
 mod frames_socket;
 pub mod handshake_head;
 pub mod requests;
 mod script;
 pub mod session;
+mod session_world;
 
 /// A target: its name, and the function that its inputs are given to.
 pub type Target = (&'static str, fn(&[u8]));

@@ -15,6 +15,13 @@ impl<'a> Script<'a> {
         Some(first)
     }
 
+    /// Takes the next byte if it is `byte`, and says whether it was.
+    pub(super) fn next_is(&mut self, byte: u8) -> bool {
+        let rest = self.0.strip_prefix(&[byte]);
+        self.0 = rest.unwrap_or(self.0);
+        rest.is_some()
+    }
+
     /// The next byte; 0 behind the end.
     pub(super) fn byte(&mut self) -> u8 {
         self.next().unwrap_or(0)

@@ -330,6 +330,7 @@ impl World {
                 prop_assert!(!self.asked_to_wait.take().is_some_and(too_soon), "upstream has asked for a longer wait");
                 self.reopening = true;
             }
+            Output::DropPosts => self.flying.clear(),
             Output::DropStream => prop_assert!(self.main, "gave up a stream that is not open"),
         }
         Ok(())

@@ -322,6 +322,7 @@ impl World {
             Output::Abandon => return self.connections[client].socket = false,
             Output::Post(delivery) => return self.post(client, delivery),
             Output::Reopen { resume } => return self.reopen(client, resume),
+            Output::DropPosts => return self.posts.retain(|_, post| post.client != client),
             Output::DropStream => return,
         };
         self.trace.write(format!("{frame:?}").as_bytes());
