@@ -287,14 +287,15 @@ async fn an_answer_that_streams_and_falls_silent_does_not_hold_its_client_for_ev
     scene.upstream.next_post().await.answer(answer);
     silent.send("data: an answer begins\n\n").await;
     assert_eq!(scene.client.next().await, Seen::text("an answer begins"));
-    let main = tokio::spawn(async move {
+    let Scene { mut client, events, upstream: _upstream, _gateway } = scene;
+    let main = async {
         // The main stream is well all the time.
-        while scene.events.try_send(":\n\n").await.is_ok() {
-            tokio::time::sleep(Duration::from_millis(50)).await;
+        let mut ticks = tokio::time::interval(Duration::from_millis(50));
+        while events.try_send(":\n\n").await.is_ok() {
+            ticks.tick().await;
         }
-    });
-    let (code, reason) = scene.client.closed().await;
+    };
+    let ((code, reason), ()) = tokio::join!(client.closed(), main);
     assert_eq!((code, reason.split(':').next()), (1012, Some("stream-broken")));
     silent.cancelled().await;
-    main.await.unwrap();
 }
