@@ -20,11 +20,11 @@ mod tests;
 mod uplink;
 
 pub use cause::{Cause, Doubt, Party};
-pub use machine::{Session, StreamState};
+pub use machine::Session;
 pub use settings::{Batch, NamedEvents, OnGap, Overflow, Reconnect, RefusedMessage, Retry, Settings};
 pub use signals::{
     ClientInput, Counts, Delivery, EventOf, Input, Left, Output, Payload, PostOutcome, Reopened, Source, StreamEnd,
-    Violation,
+    StreamState, Violation,
 };
 
 /// What a message takes in a queue besides its payload, in bytes: without it a queue could hold empty messages for ever.

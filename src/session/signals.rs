@@ -249,6 +249,36 @@ pub enum Output {
     },
 }
 
+/// What can be seen of the main event stream from outside.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum StreamState {
+    /// It is open.
+    #[default]
+    Open,
+    /// It is gone, and the next attempt waits for its time.
+    Waiting,
+    /// It has been asked for.
+    Opening,
+    /// The connection is ending.
+    Ending,
+}
+
+impl StreamState {
+    /// Every one, in order.
+    pub const ALL: [Self; 4] = [Self::Open, Self::Waiting, Self::Opening, Self::Ending];
+
+    /// The word for it in metrics and in the list of connections.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Waiting => "waiting",
+            Self::Opening => "opening",
+            Self::Ending => "ending",
+        }
+    }
+}
+
 /// What a connection carried.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
