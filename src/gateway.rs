@@ -18,7 +18,7 @@ use crate::edge::listener::{BindError, Listener};
 use crate::edge::routes::RouteTable;
 use crate::edge::{Edge, Fallback};
 use crate::process;
-use crate::process::memory::Resident;
+use crate::process::memory::{Resident, Tidying};
 use crate::upstream::Upstream;
 
 /// How long connections that are cut may take to say so in the log.
@@ -146,7 +146,12 @@ impl Gateway {
         let budget = budget.or_else(|| process::memory::limit().map(|limit| limit / 5 * 4));
         let memory = Arc::new(Memory::new(budget));
         match Resident::open() {
-            Ok(resident) => drop(self.observers.spawn(sample(memory.clone(), resident, self.look_away.clone()))),
+            Ok(resident) => drop(self.observers.spawn(sample(
+                memory.clone(),
+                resident,
+                self.observers.clone(),
+                self.look_away.clone(),
+            ))),
             Err(error) => info!(%error, "the memory of the process cannot be read here, max_memory has no effect"),
         }
         memory
@@ -195,8 +200,9 @@ impl Gateway {
     }
 }
 
-/// Compares the memory of the process with its budget, again and again.
-async fn sample(memory: Arc<Memory>, resident: Resident, stop: CancellationToken) {
+/// Compares the memory of the process with its budget, again and again, and has what is free given back.
+async fn sample(memory: Arc<Memory>, resident: Resident, tasks: TaskTracker, stop: CancellationToken) {
+    let mut tidying = Tidying::default();
     let mut every = tokio::time::interval(SAMPLE);
     every.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -219,6 +225,11 @@ async fn sample(memory: Arc<Memory>, resident: Resident, stop: CancellationToken
             Err(error) => {
                 return warn!(%error, "the memory of the process cannot be read any more, max_memory has no effect");
             }
+        }
+        if tidying.is_due(held.resident, Instant::now()) {
+            // On a thread of its own: it waits for locks of the allocator.
+            let _ = tasks.spawn_blocking(process::give_memory_back).await;
+            tidying.done(resident.read().unwrap_or(held.resident), Instant::now());
         }
     }
 }

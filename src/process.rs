@@ -30,6 +30,23 @@ pub fn tame_allocator() {
     }
 }
 
+/// Gives memory that is free back to the system, also where it lies between blocks in use.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[expect(
+    unsafe_code,
+    reason = "malloc_trim has no safe wrapper; it takes an integer and touches no memory that is in use"
+)]
+pub fn give_memory_back() {
+    // SAFETY: it may be called at any time from any thread.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
+/// Other allocators are left to themselves.
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+pub fn give_memory_back() {}
+
 /// Other allocators are left to themselves.
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
 pub fn tame_allocator() {}

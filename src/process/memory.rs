@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// Resident memory of this process.
 #[derive(Debug)]
@@ -33,6 +34,38 @@ impl Resident {
         let text = text.get(..length).and_then(|text| std::str::from_utf8(text).ok());
         let pages = text.and_then(resident_pages).ok_or(io::ErrorKind::InvalidData)?;
         Ok(pages.saturating_mul(self.page))
+    }
+}
+
+/// When memory that is free, but lies between blocks in use, should be given back to the system.
+///
+/// Connections that come and go, and buffers that grow for a moment, leave such memory behind; without this the resident size
+/// would creep up to what the worst minute needed, and stay there.
+#[derive(Debug, Default)]
+pub struct Tidying {
+    /// The least that was held since it was last done, in bytes.
+    floor: Option<u64>,
+    done: Option<Instant>,
+}
+
+impl Tidying {
+    /// It takes a lock of the allocator for about a millisecond per 30 MiB.
+    const EVERY: Duration = Duration::from_mins(1);
+    /// Less than this is not worth it, in bytes.
+    const LEAST: u64 = 1024 * 1024;
+
+    /// Whether it is due, with `resident` bytes held at `now`.
+    pub fn is_due(&mut self, resident: u64, now: Instant) -> bool {
+        let floor = self.floor.map_or(resident, |floor| floor.min(resident));
+        self.floor = Some(floor);
+        let rested = self.done.is_none_or(|done| now.saturating_duration_since(done) >= Self::EVERY);
+        rested && resident - floor >= Self::LEAST.max(floor / 32)
+    }
+
+    /// It was done at `now`, and `resident` bytes are held.
+    pub fn done(&mut self, resident: u64, now: Instant) {
+        self.floor = Some(resident);
+        self.done = Some(now);
     }
 }
 
@@ -80,6 +113,23 @@ fn limit_files(groups: &str) -> Vec<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn memory_is_given_back_when_it_has_grown_and_not_too_often() {
+        const MIB: u64 = 1024 * 1024;
+        let start = Instant::now();
+        let mut tidying = Tidying::default();
+        assert!(!tidying.is_due(100 * MIB, start));
+        assert!(!tidying.is_due(103 * MIB, start));
+        assert!(tidying.is_due(104 * MIB, start));
+        tidying.done(101 * MIB, start);
+        assert!(!tidying.is_due(200 * MIB, start + Duration::from_secs(59)));
+        assert!(tidying.is_due(200 * MIB, start + Duration::from_mins(1)));
+        // What went by itself is the new beginning.
+        tidying.done(200 * MIB, start);
+        let later = start + Duration::from_mins(1);
+        assert!(!tidying.is_due(10 * MIB, later) && tidying.is_due(11 * MIB, later));
+    }
 
     #[test]
     fn the_kernels_files_are_read() {

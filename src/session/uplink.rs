@@ -118,7 +118,7 @@ impl Uplink {
     fn pop(&mut self) -> Option<Message> {
         let message = self.queue.pop_front()?;
         self.queued_bytes -= message.len() + PLACE;
-        if self.queue.is_empty() && self.queue.capacity() > 64 {
+        if self.queue.is_empty() && self.queue.capacity() > 8 {
             // What a burst has taken is given back.
             self.queue = VecDeque::new();
         }
