@@ -202,9 +202,6 @@ impl<S: ClientSocket> Driver<S> {
             }
         }
         self.outputs = outputs;
-        if !self.session.awaits_posts() {
-            self.upstream.drop_posts();
-        }
         if !self.session.is_open() {
             self.upstream.drop_replies();
         }

@@ -76,6 +76,8 @@ pub enum Doubt {
     Broken,
     /// No answer came in time.
     TimedOut,
+    /// It was answered by this 5xx, and could not be sent again.
+    Failed(u16),
 }
 
 /// Who has to look into an ending.
@@ -255,6 +257,7 @@ impl fmt::Display for Cause {
             Self::UpstreamError(status) => write!(f, "upstream failed on a message ({status})"),
             Self::UpstreamFailed => f.write_str("upstream cannot be reached"),
             Self::MessageInDoubt(Doubt::Broken) => f.write_str("upstream broke off during a message"),
+            Self::MessageInDoubt(Doubt::Failed(status)) => write!(f, "upstream failed on a message ({status})"),
             Self::MessageInDoubt(Doubt::TimedOut) => f.write_str("upstream did not answer a message in time"),
             Self::Defect => f.write_str("a defect in the gateway"),
         }

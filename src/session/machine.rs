@@ -226,9 +226,9 @@ impl Session {
         }
     }
 
-    /// Whether POSTs under way still matter; once they do not, they can be dropped.
-    #[must_use]
-    pub fn awaits_posts(&self) -> bool {
+    /// Whether POSTs are under way.
+    #[cfg(test)]
+    pub(super) fn awaits_posts(&self) -> bool {
         self.up.is_flying()
     }
 

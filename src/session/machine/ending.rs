@@ -74,18 +74,6 @@ impl Session {
         }
     }
 
-    /// Whether the client's messages, those under way included, are of no more interest. POSTs may still come back: the
-    /// news that the client is gone keeps the driver from dropping them.
-    pub(super) const fn has_given_up_delivering(&self) -> bool {
-        match &self.phase {
-            Phase::Open => false,
-            Phase::Ending { delivering_until, leave, .. } => {
-                delivering_until.is_none() || matches!(leave, Leave::Posted)
-            }
-            Phase::Closed { .. } => true,
-        }
-    }
-
     pub(super) fn give_up_delivering(&mut self, out: &mut Vec<Output>) {
         if let Phase::Ending { delivering_until, .. } = &mut self.phase
             && delivering_until.take().is_some()

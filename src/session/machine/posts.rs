@@ -4,16 +4,12 @@ use std::time::{Duration, Instant};
 
 use super::{LEAST_WAIT, Phase, Session};
 use crate::protocol::message::Message;
-use crate::session::cause::Cause;
+use crate::session::cause::{Cause, Doubt};
 use crate::session::settings::{RefusedMessage, Retry};
 use crate::session::signals::{Delivery, Output, Payload, PostOutcome};
 
 impl Session {
     pub(super) fn posted(&mut self, mut delivery: Delivery, outcome: PostOutcome, now: Instant, out: &mut Vec<Output>) {
-        if delivery.count() > 0 && self.has_given_up_delivering() {
-            // It was counted as undelivered when it was given up.
-            return;
-        }
         self.up.landed(&delivery);
         let idempotent = self.settings.retry == Retry::Idempotent || matches!(delivery.payload, Payload::Leave(_));
         let (repeated, cause) = match outcome {
@@ -55,6 +51,7 @@ impl Session {
                 (self.repeat(delivery, now), Cause::UpstreamBusy(status))
             }
             PostOutcome::Refused { status: status @ (500 | 502..=504), .. } if idempotent => {
+                delivery.doubt = Some(Doubt::Failed(status));
                 (self.repeat(delivery, now), Cause::UpstreamError(status))
             }
             PostOutcome::Refused { status, .. } => match self.refused(&delivery, status, now, out) {

@@ -210,6 +210,34 @@ fn an_idempotent_route_posts_again_whatever_is_in_doubt() {
 }
 
 #[test]
+fn what_upstream_may_have_acted_on_once_stays_in_doubt() {
+    for (outcome, doubt) in [
+        (PostOutcome::InDoubt(Doubt::Broken), Doubt::Broken),
+        (PostOutcome::Refused { status: 503, retry_after: None }, Doubt::Failed(503)),
+    ] {
+        let mut scene = Scene::new(idempotent());
+        let mut delivery = scene.post("one");
+        scene.step(Input::Posted(delivery, outcome));
+        loop {
+            let again = scene.next().into_iter().find_map(|output| match output {
+                Output::Post(delivery) => Some(delivery),
+                _ => None,
+            });
+            scene.step(Input::Client(ClientInput::Alive));
+            scene.step(Input::StreamAlive);
+            let Some(again) = again else { continue };
+            delivery = again;
+            scene.now += Duration::from_secs(15);
+            if close_code(&scene.step(Input::Posted(delivery, PostOutcome::NotSent))).is_some() {
+                break;
+            }
+        }
+        scene.step(Input::Client(ClientInput::Gone));
+        assert_eq!(scene.session.closed(), Some(&Cause::MessageInDoubt(doubt)));
+    }
+}
+
+#[test]
 fn repeating_ends_when_the_message_has_had_its_time() {
     let mut scene = Scene::new(idempotent());
     let start = scene.now;

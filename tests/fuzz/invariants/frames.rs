@@ -249,10 +249,10 @@ impl<S: ClientSocket> Play<S> {
         self.session.step(input, self.now, &mut outputs);
         let mut lost = false;
         for output in outputs {
+            if let Output::DropPosts = output {
+                self.flying.clear();
+            }
             lost |= self.perform(output).is_err();
-        }
-        if !self.session.awaits_posts() {
-            self.flying.clear();
         }
         if lost {
             self.lose();

@@ -306,9 +306,6 @@ impl World {
         if was_closed.is_some() {
             assert_eq!(self.session.closed().cloned(), was_closed, "the cause changed");
         }
-        if !self.session.awaits_posts() {
-            self.up.flying.clear();
-        }
         if !self.session.is_open() {
             (self.reply_streams, self.main) = (0, StreamState::Ending);
         }

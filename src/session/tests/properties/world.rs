@@ -281,9 +281,6 @@ impl World {
             self.carry_out(output)?;
         }
         let session = &self.scene.session;
-        if !session.awaits_posts() {
-            self.flying.clear();
-        }
         if !session.is_open() {
             (self.reply_streams, self.reopening) = (0, false);
         }

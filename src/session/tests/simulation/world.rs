@@ -292,9 +292,6 @@ impl World {
             self.carry_out(client, output);
         }
         let connection = &mut self.connections[client];
-        if !connection.session.awaits_posts() {
-            self.posts.retain(|_, post| post.client != client);
-        }
         if !connection.session.is_open() {
             connection.reopening = None;
         }
