@@ -14,12 +14,14 @@
 //!
 //! `docs/architecture.md` tells the story; `docs/protocol.md` is the contract with backends.
 
+pub mod access;
 pub mod admin;
 pub mod bridge;
 pub mod commands;
 pub mod config;
 pub mod edge;
 pub mod gateway;
+pub mod identity;
 pub mod process;
 pub mod protocol;
 pub mod session;

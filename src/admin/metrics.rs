@@ -98,7 +98,12 @@ fn upstreams(upstreams: &[UpstreamSnapshot]) -> [Family; 8] {
             http2.add(labels, endpoint.http2_connections as u64);
             idle.add(labels, endpoint.idle_connections as u64);
             healthy.add(labels, u64::from(endpoint.health != HealthState::Unhealthy));
-            for (traffic, breaker) in [("streams", endpoint.streams_breaker), ("messages", endpoint.messages_breaker)] {
+            let breakers_of = [
+                ("streams", endpoint.streams_breaker),
+                ("messages", endpoint.messages_breaker),
+                ("questions", endpoint.questions_breaker),
+            ];
+            for (traffic, breaker) in breakers_of {
                 let open = u64::from(breaker != BreakerState::Closed);
                 breakers.add([name, &endpoint.name, traffic], open);
             }

@@ -18,6 +18,7 @@ mod problem;
 mod reader;
 mod report;
 mod route;
+mod secret;
 mod server;
 mod session;
 mod syntax;

@@ -107,7 +107,7 @@ impl Files<'_> {
         )
     }
 
-    fn bytes(&self, file: &Located<&str>, help: &str) -> Option<Vec<u8>> {
+    pub(super) fn bytes(&self, file: &Located<&str>, help: &str) -> Option<Vec<u8>> {
         let path = self.path(file.value);
         std::fs::read(&path)
             .map_err(|error| {

@@ -47,6 +47,7 @@ pub struct Pool {
     streams: AtomicUsize,
     stream_guard: Guard,
     message_guard: Guard,
+    question_guard: Guard,
     health: Mutex<Checked>,
     weight: u32,
     slow_start: Duration,
@@ -117,6 +118,7 @@ impl Pool {
             upstream: settings.name.clone(),
             stream_guard: guard(Traffic::Streams),
             message_guard: guard(Traffic::Messages),
+            question_guard: guard(Traffic::Questions),
             key: balance::key(&name),
             name,
             addressed: Addressed::to(&endpoint),
@@ -189,6 +191,11 @@ impl Pool {
     /// Leave to post one message.
     pub(super) fn admit_message(&self) -> Result<Permit<'_>, SendError> {
         self.message_guard.admit().map_err(|wait| self.ejected(wait))
+    }
+
+    /// Leave to ask one question.
+    pub(super) fn admit_question(&self) -> Result<Permit<'_>, SendError> {
+        self.question_guard.admit().map_err(|wait| self.ejected(wait))
     }
 
     fn ejected(&self, wait: Duration) -> SendError {
@@ -367,6 +374,7 @@ impl Pool {
             health: lock(&self.health).health.state(),
             streams_breaker: self.stream_guard.standing(now).state,
             messages_breaker: self.message_guard.standing(now).state,
+            questions_breaker: self.question_guard.standing(now).state,
         }
     }
 

@@ -15,6 +15,7 @@ use super::lock;
 pub(super) enum Traffic {
     Streams,
     Messages,
+    Questions,
 }
 
 impl Traffic {
@@ -22,6 +23,7 @@ impl Traffic {
         match self {
             Self::Streams => "event streams",
             Self::Messages => "messages",
+            Self::Questions => "questions",
         }
     }
 }

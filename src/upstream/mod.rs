@@ -2,8 +2,10 @@
 //!
 //! `balance`, `breaker`, `health` and `pacer` are the rules, pure; `open` chooses an endpoint by them, `guard` and `budget`
 //! share them among connections, and `maintain` looks after them. `endpoint` finds a connection for a request among
-//! `connections`, or has a new one made by `connect`. `body`, `events` and `messages` read the answers.
+//! `connections`, or has a new one made by `connect`. `body`, `events` and `messages` read the answers; `ask`
+//! is for questions on the side.
 
+mod ask;
 mod balance;
 mod body;
 mod breaker;
@@ -32,6 +34,7 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use ask::{Answer, AskError};
 pub use body::{Body, ReadError};
 pub use breaker::BreakerState;
 pub use budget::{Budget, Turn};

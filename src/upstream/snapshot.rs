@@ -48,4 +48,6 @@ pub struct EndpointSnapshot {
     pub streams_breaker: BreakerState,
     /// Whether messages are posted there.
     pub messages_breaker: BreakerState,
+    /// Whether questions, such as who a cookie belongs to, are asked there.
+    pub questions_breaker: BreakerState,
 }

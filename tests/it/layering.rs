@@ -148,11 +148,13 @@ fn word(line: &str, words: &[&str]) -> Option<String> {
 #[test]
 fn formats_and_rules_know_nothing_but_themselves() {
     assert_not_known(
-        "`protocol` and `session` are pure: they know no other part but themselves",
-        &["protocol", "session"],
-        &["edge", "bridge", "upstream", "admin", "gateway", "config", "commands", "telemetry", "process"],
+        "`protocol`, `session` and `identity` are pure: they know no other part but themselves",
+        &["protocol", "session", "identity"],
+        &["access", "edge", "bridge", "upstream", "admin", "gateway", "config", "commands", "telemetry", "process"],
     );
-    assert_not_known("`protocol` does not know what `session` makes of it", &["protocol"], &["session"]);
+    assert_not_known("who a client is and what becomes of a connection are apart", &["identity"], &["session"]);
+    assert_not_known("who a client is and what becomes of a connection are apart", &["session"], &["identity"]);
+    assert_not_known("`protocol` does not know what `session` makes of it", &["protocol"], &["session", "identity"]);
 }
 
 /// What a pure part must not touch.
@@ -179,8 +181,8 @@ const WORLD: [&str; 18] = [
 
 #[test]
 fn formats_and_rules_touch_no_clock_no_socket_and_no_chance() {
-    let rule = "`protocol` and `session` are pure: bytes, values and instants come in as arguments";
-    assert_rule(rule, &["protocol", "session"], |source, line| {
+    let rule = "`protocol`, `session` and `identity` are pure: bytes, values and instants come in as arguments";
+    assert_rule(rule, &["protocol", "session", "identity"], |source, line| {
         // A test needs one instant to begin with; from there on it counts for itself.
         let line = if source.is_test() { line.replace(" Instant::now()", "") } else { line.to_owned() };
         word(&line, &WORLD)
@@ -216,12 +218,13 @@ fn the_rules_for_endpoints_touch_no_clock_no_socket_and_no_task() {
 
 #[test]
 fn each_side_knows_the_other_only_through_the_bridge() {
-    assert_not_known("`upstream` knows nothing of clients", &["upstream"], &["edge", "bridge", "gateway"]);
+    assert_not_known("`upstream` knows nothing of clients", &["upstream"], &["access", "edge", "bridge", "gateway"]);
+    assert_not_known("`access` asks applications and knows no connection", &["access"], &["edge", "bridge", "gateway"]);
     assert_not_known("`edge` knows nothing of upstreams", &["edge"], &["upstream", "gateway"]);
     assert_not_known("`bridge` sees clients through its trait alone", &["bridge"], &["edge", "gateway"]);
     assert_not_known(
         "what serves does not know how it was configured or started",
-        &["edge", "bridge", "upstream", "admin"],
+        &["access", "edge", "bridge", "upstream", "admin"],
         &["config", "commands", "process"],
     );
 }
@@ -231,13 +234,13 @@ fn what_looks_inside_reads_what_the_bridge_has_counted_and_nobody_knows_that_it_
     assert_not_known("`admin` sees clients and upstreams as the bridge counts them", &["admin"], &["edge", "upstream"]);
     assert_not_known(
         "what serves does not know who looks at it",
-        &["edge", "bridge", "upstream", "telemetry", "process"],
+        &["access", "edge", "bridge", "upstream", "telemetry", "process"],
         &["admin", "gateway"],
     );
     assert_not_known(
         "`telemetry` gives names; what is counted under them is brought by others",
         &["telemetry"],
-        &["edge", "bridge", "upstream", "config", "commands", "process"],
+        &["access", "edge", "bridge", "upstream", "config", "commands", "process"],
     );
 }
 
