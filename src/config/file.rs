@@ -68,6 +68,7 @@ fn config(table: &DeTable<'_>, text: &str, files: Files<'_>) -> Config {
     let (names, upstreams) = upstreams(&mut file, files);
     let routes: Vec<_> = file.sections("route").into_iter().filter_map(|table| route::read(table, &names)).collect();
     route::check_overlaps(&routes, text, files.report);
+    route::check_names(&routes, text, files.report);
     file.finish();
     Config {
         server,

@@ -2,15 +2,20 @@
 
 use std::sync::Arc;
 
+use toml::de::DeValue;
+
 use super::bridge;
-use super::field::Located;
+use super::field::{Field, Located};
 use super::problem::{line_number, quote};
 use super::reader::TableReader;
 use super::report::Report;
 use crate::edge::hosts::HostPattern;
 use crate::edge::origin::OriginPattern;
 use crate::edge::routes::{self, RouteTable};
-use crate::edge::settings::{Auth, Route};
+use crate::edge::settings::{Auth, MissingOrigin, Route};
+use crate::identity::Way;
+
+const AUTH_HELP: &str = "write \"ticket\", \"bearer\", \"cookie\", \"mtls\" or a list of them; auth = \"none\" lets in anybody, and must be said";
 
 /// Reads one route; it comes with the place of its path. `upstreams` are the names that a bridge may lead to.
 pub(super) fn read(mut table: TableReader<'_>, upstreams: &[&str]) -> Option<Located<Arc<Route>>> {
@@ -18,20 +23,84 @@ pub(super) fn read(mut table: TableReader<'_>, upstreams: &[&str]) -> Option<Loc
     let path_form = "write path = \"/chat\"; `{name}` captures a segment";
     let path = table.required("path", path_form).and_then(|path| path.text());
     let captures = path.as_ref().and_then(|path| captures(path, table.report()));
-    let auth_help = "write auth = \"none\" to let in anybody; that must be said, and nothing else exists yet";
-    let auth = table.required("auth", auth_help).and_then(|auth| auth.choice(&[("none", Auth::None)]));
+    let name = table.text("name");
+    let auth = table.required("auth", AUTH_HELP).and_then(|field| auth(&field));
     let origins = origins(&mut table);
+    let choices = [("allow", MissingOrigin::Allow), ("refuse", MissingOrigin::Refuse)];
+    let missing_origin = table.one_of("missing_origin", MissingOrigin::Allow, &choices);
     let bridge_help = "write bridge = { upstream = \"...\", events = \"...\", messages = \"...\" }";
     let bridge = table
         .required("bridge", bridge_help)
         .and_then(|field| table.table_of(&field, "route.bridge", "[route.bridge]".to_owned()))
         .and_then(|bridge| bridge::read(bridge, captures.as_deref(), upstreams));
+    let table_report = table.report();
     table.finish();
 
     let path = path?;
     captures?;
-    let route = Route { host, path: Arc::from(path.value), origins, auth: auth?, bridge: Arc::new(bridge?) };
+    let name = match name {
+        Some(name) => Arc::from(self::name(&name, table_report)?),
+        None => default_name(host.as_ref(), path.value),
+    };
+    let path_pattern = Arc::from(path.value);
+    let route =
+        Route { name, host, path: path_pattern, origins, missing_origin, auth: auth?, bridge: Arc::new(bridge?) };
     Some(Located { value: Arc::new(route), span: path.span })
+}
+
+/// Its path, with its host in front if it has one: what no other route is called.
+fn default_name(host: Option<&HostPattern>, path: &str) -> Arc<str> {
+    host.map_or_else(|| Arc::from(path), |host| Arc::from(format!("{host}{path}")))
+}
+
+fn name<'a>(text: &Located<&'a str>, report: &Report) -> Option<&'a str> {
+    let good = !text.value.is_empty()
+        && text.value.len() <= 64
+        && !text.value.contains('/')
+        && text.value.bytes().all(|byte| byte.is_ascii_graphic());
+    if !good {
+        let message = format!("{} cannot be the name of a route", quote(text.value));
+        report.wrong(Some(text.span.clone()), message, "write 1 to 64 letters, digits and signs, without a `/`");
+    }
+    good.then_some(text.value)
+}
+
+/// `"none"`, or one or more of the ways to prove who one is.
+fn auth(field: &Field<'_>) -> Option<Auth> {
+    let choices = Way::ALL.map(|way| (way.label(), Some(way)));
+    let [ticket, bearer, cookie, mtls] = choices;
+    let choices = [ticket, bearer, cookie, mtls, ("none", None)];
+    if matches!(field.value, DeValue::String(_)) {
+        return field.choice(&choices).map(|way| way.map_or(Auth::None, |way| Auth::OneOf(vec![way])));
+    }
+    let items = field.texts()?;
+    if items.is_empty() {
+        field.wrong("`auth` is empty", AUTH_HELP);
+        return None;
+    }
+    // All are looked at before one that is wrong counts.
+    let ways: Vec<_> = field.items()?.iter().map(|item| item.choice(&choices)).collect();
+    let ways: Vec<Option<Way>> = ways.into_iter().collect::<Option<_>>()?;
+    let all: Option<Vec<Way>> = ways.into_iter().collect();
+    if all.is_none() {
+        field.wrong(
+            "\"none\" stands beside other ways in `auth`",
+            "with \"none\" anybody is let in: take it out, or write auth = \"none\"",
+        );
+    }
+    all.map(Auth::OneOf)
+}
+
+/// Reports routes that are called the same: a ticket for one would be one for the other.
+pub(super) fn check_names(routes: &[Located<Arc<Route>>], text: &str, report: &Report) {
+    for (index, route) in routes.iter().enumerate() {
+        let earlier = routes.iter().take(index).find(|earlier| earlier.value.name == route.value.name);
+        // Routes with one path and one host overlap, which is told elsewhere.
+        let Some(earlier) = earlier.filter(|_| !route.value.name.contains('/')) else { continue };
+        let (name, line) = (quote(&route.value.name), line_number(text, earlier.span.start));
+        let message = format!("this route is called {name}, as is the one in line {line}");
+        report.wrong(Some(route.span.clone()), message, "give each route a name of its own");
+    }
 }
 
 /// Reports routes that would take the same requests.

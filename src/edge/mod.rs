@@ -1,14 +1,18 @@
 //! Everything on the client's side: listeners, TLS, HTTP, the WebSocket handshake and its frames.
 
+mod cors;
 pub mod handshake;
 pub mod hosts;
 mod http;
+mod issue;
 pub mod listener;
 pub mod origin;
 pub mod routes;
 pub mod settings;
+mod site;
 mod stream;
 pub mod tls;
+mod upgrade;
 pub mod websocket;
 
 pub use http::{Body, Edge, Fallback};

@@ -36,6 +36,13 @@ impl Origin {
         Some(Self { tls, host: host.into_owned(), port: elide(tls, port) })
     }
 
+    /// The origin of pages that are served under the authority that a request names in `Host`.
+    #[must_use]
+    pub fn own(tls: bool, host_header: &str) -> Option<Self> {
+        let (host, port) = split_port(host_header)?;
+        Some(Self { tls, host: host.into_owned(), port: elide(tls, port) })
+    }
+
     /// Whether a page of this origin was served under the authority that the request names in `Host`.
     ///
     /// A port that is the default of the origin's own scheme counts as none. If the request came over TLS the origin

@@ -9,6 +9,7 @@ use rustls::sign::CertifiedKey;
 use super::hosts::HostPattern;
 use super::origin::OriginPattern;
 use crate::bridge;
+use crate::identity::Way;
 
 /// One address on which clients are served.
 #[derive(Clone, Debug)]
@@ -32,21 +33,56 @@ pub struct Listener {
 /// What matches a request, and where it goes.
 #[derive(Clone, Debug)]
 pub struct Route {
+    /// What it is called in tickets and by those who ask for one.
+    pub name: Arc<str>,
     /// Host that the request must name; `None` takes any.
     pub host: Option<HostPattern>,
     /// Path pattern: `{name}` captures one segment, `{*name}` at the end captures the rest.
     pub path: Arc<str>,
     /// Origins let in besides the same origin.
     pub origins: Vec<OriginPattern>,
+    /// Whether those are let in that name no origin.
+    pub missing_origin: MissingOrigin,
     /// Who is let in.
     pub auth: Auth,
     /// What it is bridged to.
     pub bridge: Arc<bridge::Settings>,
 }
 
+impl Route {
+    /// Whether it takes requests for this host, as [`host_of`](super::hosts::host_of) gives it.
+    #[must_use]
+    pub fn is_for(&self, host: &str) -> bool {
+        self.host.as_ref().is_none_or(|pattern| pattern.matches(host))
+    }
+}
+
 /// How a route proves who its client is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Auth {
     /// It does not: anybody is let in.
     None,
+    /// In one of these ways, asked in this order; at least one, none of them twice.
+    OneOf(Vec<Way>),
+}
+
+impl Auth {
+    /// Whether clients may prove themselves in this way.
+    #[must_use]
+    pub fn takes(&self, way: Way) -> bool {
+        match self {
+            Self::None => false,
+            Self::OneOf(ways) => ways.contains(&way),
+        }
+    }
+}
+
+/// What becomes of clients that are not browsers, and therefore name no origin.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MissingOrigin {
+    /// They are let in if they prove who they are.
+    #[default]
+    Allow,
+    /// They are refused.
+    Refuse,
 }

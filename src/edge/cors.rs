@@ -1,0 +1,104 @@
+//! Which pages of other origins may call the ticket endpoint, by the book (WHATWG Fetch, "CORS protocol").
+
+use http::header::{self, HeaderMap, HeaderValue};
+use http::{Method, Response, StatusCode, request};
+
+use super::origin::Origin;
+use crate::protocol::problem::Problem;
+
+/// How long a browser may remember an answer to its preflight, in seconds.
+const MAX_AGE: HeaderValue = HeaderValue::from_static("600");
+const METHODS: HeaderValue = HeaderValue::from_static("POST");
+/// What else a page may send along: the type of its body, and a bearer token.
+const FIELDS: HeaderValue = HeaderValue::from_static("content-type, authorization");
+
+/// Whether a request is a preflight: a question of the browser's, not of the page's.
+pub(super) fn is_preflight(head: &request::Parts) -> bool {
+    head.method == Method::OPTIONS && head.headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
+}
+
+/// Answers the preflight of a page that is let in. Whether what it asks for is allowed, the browser reads off the answer.
+pub(super) fn preflight(origin: &Origin) -> Response<()> {
+    let mut response = Response::new(());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    let fields = response.headers_mut();
+    allow(fields, origin);
+    fields.insert(header::ACCESS_CONTROL_ALLOW_METHODS, METHODS);
+    fields.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, FIELDS);
+    fields.insert(header::ACCESS_CONTROL_MAX_AGE, MAX_AGE);
+    let asked = HeaderValue::from_static("access-control-request-method, access-control-request-headers");
+    fields.append(header::VARY, asked);
+    response
+}
+
+/// Lets a page of this origin read the answer, although it came with credentials.
+pub(super) fn allow(fields: &mut HeaderMap, origin: &Origin) {
+    if let Ok(origin) = HeaderValue::try_from(origin.to_string()) {
+        fields.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+        fields.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
+    }
+    vary(fields);
+}
+
+/// Tells caches that the answer depends on who asks.
+pub(super) fn vary(fields: &mut HeaderMap) {
+    fields.append(header::VARY, HeaderValue::from_static("origin"));
+}
+
+/// Whether the body is JSON: a page of a foreign origin cannot send that without a preflight.
+///
+/// # Errors
+///
+/// 415, if it says to be anything else or nothing.
+pub(super) fn check_json(fields: &HeaderMap) -> Result<(), Problem> {
+    let mut types = fields.get_all(header::CONTENT_TYPE).iter();
+    let one = matches!((types.next(), types.next()), (Some(_), None));
+    let json =
+        crate::protocol::headers::media_type(fields).is_some_and(|is| is.eq_ignore_ascii_case("application/json"));
+    if one && json {
+        return Ok(());
+    }
+    let detail = "the body must be JSON, and Content-Type say application/json";
+    Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "not-json", detail)
+        .with_header(header::HeaderName::from_static("accept-post"), HeaderValue::from_static("application/json")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_preflight_is_answered_with_all_that_a_page_may_do() {
+        let origin = Origin::parse("https://app.example.com").unwrap();
+        let response = preflight(&origin);
+        assert_eq!(response.status(), 204);
+        let fields = response.headers();
+        for (name, value) in [
+            ("access-control-allow-origin", "https://app.example.com"),
+            ("access-control-allow-credentials", "true"),
+            ("access-control-allow-methods", "POST"),
+            ("access-control-allow-headers", "content-type, authorization"),
+            ("access-control-max-age", "600"),
+        ] {
+            assert_eq!(fields[name], value, "{name}");
+        }
+        let vary: Vec<_> = fields.get_all("vary").iter().collect();
+        assert_eq!(vary, ["origin", "access-control-request-method, access-control-request-headers"]);
+    }
+
+    #[test]
+    fn only_json_is_json() {
+        let of = |value: Option<&'static str>| {
+            let fields =
+                value.map(|value| (header::CONTENT_TYPE, HeaderValue::from_static(value))).into_iter().collect();
+            check_json(&fields).is_ok()
+        };
+        assert!(of(Some("application/json")) && of(Some("Application/JSON; charset=utf-8")));
+        assert!(
+            !of(None)
+                && !of(Some("text/plain"))
+                && !of(Some("text/plain; application/json"))
+                && !of(Some("application/jsonp"))
+        );
+    }
+}

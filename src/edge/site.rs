@@ -1,0 +1,130 @@
+//! Where a request comes from, as far as browsers say (RFC 6454; Fetch Metadata), and whether that place is let in.
+
+use http::header::{self, HeaderMap};
+use http::{HeaderName, StatusCode};
+
+use super::origin::Origin;
+use super::settings::{MissingOrigin, Route};
+use crate::protocol::problem::Problem;
+
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
+/// What asks. A browser says which page it is and cannot be made to lie about it; whoever sends nothing is not a browser.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Site {
+    /// A page of this origin.
+    Page(Origin),
+    /// No page.
+    Unknown,
+}
+
+impl Site {
+    /// Reads it off a request for `host`, which came over TLS or not.
+    ///
+    /// # Errors
+    ///
+    /// 403 for origins that are none, `null` among them, and for requests that a foreign page makes without naming itself.
+    pub(super) fn of(fields: &HeaderMap, tls: bool, host: &str) -> Result<Self, Problem> {
+        let mut origins = fields.get_all(header::ORIGIN).iter();
+        match (origins.next(), origins.next()) {
+            (None, _) => {}
+            (Some(origin), None) => {
+                return origin.to_str().ok().and_then(Origin::parse).map(Self::Page).ok_or_else(refused);
+            }
+            _ => return Err(refused()),
+        }
+        // Of the same origin, a browser leaves `Origin` out of a GET; of a foreign page, it leaves it out of what the page
+        // cannot read.
+        let mut sites = fields.get_all(SEC_FETCH_SITE).iter();
+        match (sites.next().map(http::HeaderValue::as_bytes), sites.next()) {
+            (None | Some(b"none"), None) => Ok(Self::Unknown),
+            (Some(b"same-origin"), None) => Origin::own(tls, host).map(Self::Page).ok_or_else(refused),
+            _ => Err(refused()),
+        }
+    }
+
+    /// Whether the route lets it in.
+    ///
+    /// # Errors
+    ///
+    /// 403, if not.
+    pub(super) fn check(&self, route: &Route, tls: bool, host: &str) -> Result<(), Problem> {
+        let let_in = match self {
+            Self::Page(origin) => {
+                origin.is_same(tls, host) || route.origins.iter().any(|pattern| pattern.matches(origin))
+            }
+            Self::Unknown => route.missing_origin == MissingOrigin::Allow,
+        };
+        if let_in {
+            return Ok(());
+        }
+        Err(match self {
+            Self::Page(_) => refused(),
+            Self::Unknown => Problem::new(
+                StatusCode::FORBIDDEN,
+                "origin-missing",
+                "only pages in browsers are let in here, by their Origin",
+            ),
+        })
+    }
+
+    /// The origin, if a page asks.
+    pub(super) const fn origin(&self) -> Option<&Origin> {
+        match self {
+            Self::Page(origin) => Some(origin),
+            Self::Unknown => None,
+        }
+    }
+}
+
+pub(super) fn refused() -> Problem {
+    Problem::new(StatusCode::FORBIDDEN, "origin-refused", "pages of this origin are not let in here")
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn site(fields: &[(&'static str, &'static str)]) -> Option<Option<String>> {
+        let fields =
+            fields.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
+        let mut map = HeaderMap::new();
+        fields.for_each(|(name, value)| drop(map.append(name, value)));
+        let site = Site::of(&map, true, "chat.example.com").ok()?;
+        Some(site.origin().map(ToString::to_string))
+    }
+
+    #[test]
+    fn a_page_is_known_by_its_origin() {
+        let page = |origin: &str| Some(Some(origin.to_owned()));
+        assert_eq!(site(&[("origin", "https://A.example:443")]), page("https://a.example"));
+        assert_eq!(
+            site(&[("origin", "https://a.example"), ("sec-fetch-site", "cross-site")]),
+            page("https://a.example")
+        );
+        assert_eq!(site(&[("sec-fetch-site", "same-origin")]), page("https://chat.example.com"));
+    }
+
+    #[test]
+    fn whoever_says_nothing_is_not_a_page() {
+        assert_eq!(site(&[]), Some(None));
+        assert_eq!(site(&[("sec-fetch-site", "none")]), Some(None));
+    }
+
+    #[test]
+    fn no_origin_and_foreign_pages_without_a_name_are_refused() {
+        for fields in [
+            &[("origin", "null")][..],
+            &[("origin", "")],
+            &[("origin", "file://")],
+            &[("origin", "https://a.example"), ("origin", "https://a.example")],
+            &[("sec-fetch-site", "cross-site")],
+            &[("sec-fetch-site", "same-site")],
+            &[("sec-fetch-site", "same-origin"), ("sec-fetch-site", "same-origin")],
+        ] {
+            assert_eq!(site(fields), None, "{fields:?}");
+        }
+    }
+}
