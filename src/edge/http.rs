@@ -125,12 +125,7 @@ impl Connection {
     }
 
     /// Who asks, as far as a proof needs it.
-    pub(super) fn caller<'a>(
-        &'a self,
-        head: &'a request::Parts,
-        host: &'a str,
-        origin: Option<&'a str>,
-    ) -> Caller<'a> {
+    pub(super) fn caller<'a>(&'a self, head: &'a request::Parts, host: &'a str, origin: Option<&'a str>) -> Caller<'a> {
         let certificate = self.certificate.as_deref();
         Caller { head, host, address: self.peer.ip(), tls: self.tls, origin, certificate }
     }

@@ -94,7 +94,8 @@ impl Connection {
             return Ok(cors::preflight(origin).map(|()| Full::default().boxed_unsync()));
         }
         if head.method != Method::POST {
-            let problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "a ticket is asked for by POST");
+            let problem =
+                Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "a ticket is asked for by POST");
             return Err(problem.with_header(header::ALLOW, HeaderValue::from_static("POST, OPTIONS")));
         }
         cors::check_json(&head.headers)?;
@@ -142,14 +143,17 @@ impl Connection {
     fn lists(&self, origin: &Origin, name: &str, host: &str) -> bool {
         let mut routes = self.edge.ticket_routes.iter().filter(|route| route.is_for(name));
         origin.is_same(self.tls, host)
-            || routes.any(|route| route.auth.takes(Way::Ticket) && route.origins.iter().any(|pattern| pattern.matches(origin)))
+            || routes.any(|route| {
+                route.auth.takes(Way::Ticket) && route.origins.iter().any(|pattern| pattern.matches(origin))
+            })
     }
 }
 
 async fn read(body: Incoming) -> Result<Wanted, Problem> {
     let bad = |detail| Problem::new(StatusCode::BAD_REQUEST, "bad-body", detail);
     let read = tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, LARGEST_BODY).collect()).await;
-    let read = read.map_err(|_| Problem::new(StatusCode::REQUEST_TIMEOUT, "body-timeout", "the body did not come in time"))?;
+    let read =
+        read.map_err(|_| Problem::new(StatusCode::REQUEST_TIMEOUT, "body-timeout", "the body did not come in time"))?;
     let octets: Bytes = read
         .map_err(|error| {
             if error.is::<http_body_util::LengthLimitError>() {

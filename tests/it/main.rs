@@ -21,5 +21,6 @@ mod open;
 mod reopen;
 mod stop;
 mod strictness;
+mod tickets;
 mod tls;
 mod up;

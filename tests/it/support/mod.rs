@@ -1,5 +1,6 @@
 //! What the scenes are played with.
 
+pub(crate) mod access;
 pub(crate) mod chromium;
 pub(crate) mod client;
 pub(crate) mod gateway;
