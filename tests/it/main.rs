@@ -24,3 +24,4 @@ mod strictness;
 mod tickets;
 mod tls;
 mod up;
+mod walk;

@@ -1,6 +1,7 @@
 //! What the scenes are played with.
 
 pub(crate) mod access;
+pub(crate) mod application;
 pub(crate) mod chromium;
 pub(crate) mod client;
 pub(crate) mod gateway;

@@ -60,6 +60,12 @@ pub(crate) struct Post {
     answer: oneshot::Sender<Response<Body>>,
 }
 
+/// Whatever came first.
+pub(crate) enum Either {
+    Open(Open),
+    Post(Post),
+}
+
 /// An answer in the making.
 pub(crate) struct Answer(Response<Body>);
 
@@ -156,9 +162,22 @@ impl FakeUpstream {
         must("a POST", self.posts.recv()).await.unwrap()
     }
 
+    /// The next request for an event stream, however long it takes; `None` once the server is gone.
+    pub(crate) async fn try_next_open(&mut self) -> Option<Open> {
+        self.opens.recv().await
+    }
+
     /// Whether nobody asks for an event stream for that long.
     pub(crate) async fn no_open_for(&mut self, time: Duration) -> bool {
         tokio::time::timeout(time, self.opens.recv()).await.is_err()
+    }
+
+    /// The next request or POST, however long it takes.
+    pub(crate) async fn next_of_either(&mut self) -> Either {
+        tokio::select! {
+            Some(open) = self.opens.recv() => Either::Open(open),
+            Some(post) = self.posts.recv() => Either::Post(post),
+        }
     }
 
     /// Asserts that no POST is waiting. Meaningful after something that would have come behind it.
