@@ -19,6 +19,7 @@ mod lifecycle;
 mod logs;
 mod open;
 mod reopen;
+mod secrets;
 mod stop;
 mod strictness;
 mod tickets;

@@ -38,7 +38,7 @@ fn ask(gateway: &TestGateway, options: &str) -> String {
     let url = format!("https://localhost:{}/stream-ticket", gateway.address().port());
     format!(
         "fetch('{url}', {{method: 'POST', credentials: 'include', headers: {{'content-type': 'application/json'}}, body: '{{}}', {options}}})
-           .then(async (answer) => [answer.status, await answer.json()], (error) => [0, error.name])"
+           .then(async (answer) => [answer.status, await answer.json().catch(() => null)], (error) => [0, error.name])"
     )
 }
 

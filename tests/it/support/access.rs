@@ -13,6 +13,8 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use rustls::ClientConfig;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 
 use super::client::tls;
 use super::gateway::{certificates, toml};
@@ -117,15 +119,7 @@ impl Desk {
             request = request.header(*name, *value);
         }
         let request = request.body(Full::new(Bytes::copy_from_slice(body.as_bytes()))).unwrap();
-        let stream = tls(self.address, &self.tls).await;
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
-        let exchange = async move {
-            let (head, body) = sender.send_request(request).await.unwrap().into_parts();
-            let body = String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap();
-            Answered { status: head.status.as_u16(), fields: head.headers, body }
-        };
-        let (answered, _) = must("an answer", async { tokio::join!(exchange, connection) }).await;
-        answered
+        exchange(tls(self.address, &self.tls).await, request).await
     }
 
     /// Asks for a ticket with these fields beside the type of the body.
@@ -145,6 +139,37 @@ impl Desk {
         assert_eq!(answered.status, 200, "{answered:?}");
         answered.json()["ticket"].as_str().unwrap().to_owned()
     }
+}
+
+/// One request without TLS, as the admin listener takes them.
+pub(crate) async fn plain(
+    address: SocketAddr,
+    method: Method,
+    target: &str,
+    fields: &[(&str, &str)],
+    body: &str,
+) -> Answered {
+    let mut request = Request::builder().method(method).uri(target).header("host", address.to_string());
+    for (name, value) in fields {
+        request = request.header(*name, *value);
+    }
+    let request = request.body(Full::new(Bytes::copy_from_slice(body.as_bytes()))).unwrap();
+    exchange(TcpStream::connect(address).await.unwrap(), request).await
+}
+
+async fn exchange(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    request: Request<Full<Bytes>>,
+) -> Answered {
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+    let exchange = async move {
+        let (head, body) = sender.send_request(request).await.unwrap().into_parts();
+        let body = String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap();
+        Answered { status: head.status.as_u16(), fields: head.headers, body }
+    };
+    // The connection ends when the exchange has dropped its sender.
+    let (answered, _) = must("an answer", async { tokio::join!(exchange, connection) }).await;
+    answered
 }
 
 /// Writes a file into a gateway's folder.

@@ -153,7 +153,11 @@ pub(crate) struct GatewayProcess {
 impl GatewayProcess {
     /// Starts it and waits until it listens; `certs/dev.pem` and `certs/dev.key` are there. Logs must be JSON.
     pub(crate) async fn start(toml: &str) -> Self {
-        let files = certificates();
+        Self::start_in(certificates(), toml).await
+    }
+
+    /// The same in a folder that holds further files.
+    pub(crate) async fn start_in(files: TempDir, toml: &str) -> Self {
         let mut process = Self::run(&files, toml, &[]);
         let listens = |line: &str| {
             let line: Value = serde_json::from_str(line).ok()?;
@@ -169,6 +173,15 @@ impl GatewayProcess {
         let file = files.path().join("tidegate.toml");
         std::fs::write(&file, toml).unwrap();
         Process::start(tidegate(&["run"]).arg(file).args(arguments))
+    }
+
+    /// The address of its admin listener, from the next line that says so.
+    pub(crate) async fn admin(&mut self) -> SocketAddr {
+        let listens = |line: &str| {
+            let line: Value = serde_json::from_str(line).ok()?;
+            (line["message"] == "admin listening").then(|| line["address"].as_str()?.parse().ok())?
+        };
+        self.process.stderr.next("the line that says where the admin listener is", listens).await
     }
 
     /// The certificate that clients have to trust.

@@ -1,0 +1,165 @@
+//! Nothing that lets somebody in is ever written down: not in a log at any level, not in an answer, not towards upstream.
+
+use std::sync::Arc;
+
+use http::Method;
+use http::request::Parts;
+use rustix::process::Signal;
+use serde_json::json;
+use tokio::sync::Mutex;
+use tokio::task::JoinSet;
+
+use crate::support::access::{APP_SECRET, Desk, SECTIONS, TICKET_SECRET, bearer, files, guarded, signed};
+use crate::support::process::GatewayProcess;
+use crate::support::upstream::{Answer, Either, field};
+use crate::support::{Client, FakeUpstream};
+
+/// The cookie of a session with the application.
+const COOKIE: &str = "c00k1e-0f-a-sess10n-0123456789";
+
+/// A backend that answers everything and keeps what it heard: the questions about cookies apart from all else.
+#[derive(Clone, Default)]
+struct Heard {
+    questions: Arc<Mutex<Vec<String>>>,
+    others: Arc<Mutex<Vec<String>>>,
+}
+
+impl Heard {
+    async fn note(&self, head: &Parts, body: &[u8]) {
+        let text = format!("{} {} {:?} {}", head.method, head.uri, head.headers, String::from_utf8_lossy(body));
+        let kept = if head.uri.path() == "/session" { &self.questions } else { &self.others };
+        kept.lock().await.push(text);
+    }
+}
+
+async fn backend(mut upstream: FakeUpstream, heard: Heard) {
+    let mut streams = Vec::new();
+    loop {
+        match upstream.next_of_either().await {
+            Either::Open(open) => {
+                heard.note(&open.head, b"").await;
+                if open.head.uri.path() != "/session" {
+                    streams.push(open.accept());
+                } else if field(&open.head.headers, "cookie").contains(COOKIE) {
+                    open.answer(Answer::status(200).with("content-type", "application/json").body(r#"{"sub":"ada"}"#));
+                } else {
+                    open.answer(Answer::status(401));
+                }
+            }
+            Either::Post(post) => {
+                heard.note(&post.head, &post.body).await;
+                post.accept();
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn no_byte_that_is_written_holds_a_ticket_a_token_or_a_key() {
+    let upstream = FakeUpstream::start().await;
+    let sections = format!(
+        "[log]\nformat = \"json\"\nfilter = \"trace\"\n[admin]\naddress = \"127.0.0.1:0\"\n\
+         {SECTIONS}[auth.cookie]\nupstream = \"app\"\npath = \"/session\"\n"
+    );
+    let auth = "[\"ticket\", \"bearer\", \"cookie\"]";
+    let text = guarded(&upstream, auth, &sections);
+    let heard = Heard::default();
+    let mut backends = JoinSet::new();
+    backends.spawn(backend(upstream, heard.clone()));
+    let mut gateway = GatewayProcess::start_in(files(), &text).await;
+    let admin = gateway.admin().await;
+    let desk = Desk { address: gateway.address, tls: gateway.tls.clone() };
+
+    // Everything that must not be found, and every answer in which it must not be.
+    let mut secrets = vec![COOKIE.to_owned(), APP_SECRET.to_owned(), TICKET_SECRET.to_owned()];
+    let mut answers = Vec::new();
+    let (mut tickets, mut clients) = (Vec::new(), Vec::new());
+    let cookie = format!("theme=dark; sid={COOKIE}");
+    let wrong = signed(
+        jsonwebtoken::Algorithm::HS256,
+        Some("app"),
+        &json!({"sub": "ada", "exp": 4_000_000_000_u64}),
+        TICKET_SECRET,
+    );
+    secrets.push(wrong.clone());
+    for subject in ["ada", "grace", "edsger"] {
+        let token = bearer(subject);
+        tickets.push(desk.ticket_with(&token).await);
+        let fields = [("authorization", format!("Bearer {token}"))];
+        let fields: Vec<_> = fields.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        clients.push(Client::ask_at(gateway.address, &gateway.tls, "/chat?x=1", &fields).await.unwrap());
+        // In places where tokens do not belong, they must not come through either.
+        let target = format!("/chat?access_token={token}&token={token}");
+        clients.push(Client::ask_at(gateway.address, &gateway.tls, &target, &fields).await.unwrap());
+        let refused = desk.ask_for_ticket(&[("authorization", &format!("Bearer {wrong}"))], "{}").await;
+        answers.push(format!("{refused:?}"));
+        let refused = desk.ask(Method::GET, &format!("/nowhere?ticket={token}"), &[("cookie", &cookie)], "").await;
+        answers.push(format!("{refused:?}"));
+        secrets.push(token);
+    }
+    let answered = desk.ask_for_ticket(&[("cookie", &cookie)], "{}").await;
+    tickets.push(answered.json()["ticket"].as_str().unwrap().to_owned());
+    clients.push(Client::ask_at(gateway.address, &gateway.tls, "/chat", &[("cookie", &cookie)]).await.unwrap());
+    for (index, ticket) in tickets.iter().enumerate() {
+        let subprotocol = format!("tidegate.ticket.{ticket}");
+        let (target, fields) = match index {
+            0 => (format!("/chat?room=1&ticket={ticket}"), vec![]),
+            1 => (format!("/chat?%74icket={ticket}"), vec![]),
+            _ => ("/chat".to_owned(), vec![("sec-websocket-protocol", subprotocol.as_str())]),
+        };
+        for attempt in ["first", "second"] {
+            match Client::ask_at(gateway.address, &gateway.tls, &target, &fields).await {
+                Ok(client) => clients.push(client),
+                Err(refused) => {
+                    assert_eq!(attempt, "second", "{refused:?}");
+                    answers.push(format!("{refused:?}"));
+                }
+            }
+        }
+        // Spoilt in the middle, too late, too often.
+        let spoilt = format!("{}x{}", &ticket[..ticket.len() / 2], &ticket[ticket.len() / 2..]);
+        for target in [format!("/chat?ticket={spoilt}"), format!("/chat?ticket={ticket}&ticket={ticket}")] {
+            answers.push(format!(
+                "{:?}",
+                Client::ask_at(gateway.address, &gateway.tls, &target, &[]).await.err().unwrap()
+            ));
+        }
+    }
+    assert_eq!(clients.len(), 3 * 2 + 1 + 4);
+    for client in &mut clients {
+        client.text("hello").await;
+        client.synchronise().await;
+    }
+    for target in ["/metrics", "/connections", "/readyz", "/revocations"] {
+        answers.push(crate::support::access::plain(admin, Method::GET, target, &[], "").await.body);
+    }
+    secrets.extend(tickets);
+    gateway.process.signal(Signal::TERM);
+    assert_eq!(gateway.process.exit().await, 0);
+
+    let (logged, printed) = (gateway.process.stderr.all(), gateway.process.stdout.all());
+    assert!(logged.iter().any(|line| line.contains("\"level\":\"TRACE\"") || line.contains("\"level\":\"DEBUG\"")));
+    let heard_of_cookie = heard.questions.lock().await.join("\n");
+    assert!(heard_of_cookie.contains(COOKIE), "the application is asked whose cookie it is");
+    let others = heard.others.lock().await.clone();
+    assert!(others.iter().filter(|request| request.starts_with("POST")).count() >= clients.len());
+    for secret in &secrets {
+        // Of a token each part counts by itself: its claims are of no use to others, its signature is.
+        let parts = secret.split('.').filter(|part| part.len() >= 30).chain([secret.as_str()]);
+        // The first part says only how a token is signed, and is the same for many.
+        for part in parts.filter(|part| !secret.starts_with(&format!("{part}."))) {
+            for (place, lines) in [("log", &logged), ("output", &printed), ("answer", &answers), ("upstream", &others)]
+            {
+                let found = lines.iter().find(|line| line.contains(part));
+                assert_eq!(found, None, "{place} holds {part}");
+            }
+        }
+        let asked = secret == COOKIE || bearer_like(secret);
+        assert!(asked || !heard_of_cookie.contains(secret.as_str()), "the application was told {secret}");
+    }
+}
+
+/// Tokens of the application go to the application, when it is asked whose they are.
+fn bearer_like(secret: &str) -> bool {
+    secret.split('.').count() == 3
+}
