@@ -1,0 +1,234 @@
+//! Who is let in: every proof in one place, in the order in which it costs something.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use http::header::{self, HeaderValue};
+use http::StatusCode;
+use secrecy::SecretString;
+
+use super::bearer::Bearer;
+use super::caller::{Caller, PrefixLengths};
+use super::cookie::Cookie;
+use super::mtls::Mtls;
+use super::rates::Rates;
+use super::revoked::Revoker;
+use super::spent::{NotSpent, Spent};
+use super::ticket::{IssueError, Recipient, Tickets};
+use crate::identity::ticket::{MintError, Presented, Refusal};
+use crate::identity::{Identity, Way};
+use crate::protocol::problem::Problem;
+
+/// Everything that proves somebody, and what was said against it.
+#[derive(Debug)]
+pub struct Door {
+    /// Tokens of those whom the configuration trusts.
+    pub bearer: Option<Bearer>,
+    /// The application, which knows its cookies.
+    pub cookie: Option<Cookie>,
+    /// Client certificates.
+    pub mtls: Option<Mtls>,
+    /// Our own tickets.
+    pub tickets: Option<Counter>,
+    /// Who was sent away.
+    pub revoker: Arc<Revoker>,
+    /// How much of an address stands for one client.
+    pub prefixes: PrefixLengths,
+}
+
+/// Where tickets are given out and taken.
+#[derive(Debug)]
+pub struct Counter {
+    /// Makes and checks them.
+    pub tickets: Tickets,
+    /// Remembers which were used.
+    pub spent: Spent,
+    /// How callers prove who they are, tried in this order.
+    pub issue_to: Vec<Way>,
+    /// Name of the query parameter that tickets come in.
+    pub param: Arc<str>,
+    /// How many an identity gets.
+    pub identities: Rates<Arc<str>>,
+    /// How many an address gets.
+    pub addresses: Rates<IpAddr>,
+}
+
+/// A ticket, and whom it was given to.
+#[derive(Debug)]
+pub struct Issued {
+    /// Its text.
+    pub token: SecretString,
+    /// Its id.
+    pub ticket: Arc<str>,
+    /// How long it holds.
+    pub lifetime: Duration,
+    /// Whom it speaks for, and how that was proven.
+    pub identity: Identity,
+}
+
+/// A client that has proven who it is. If it was by ticket, that is not spent yet.
+#[derive(Debug)]
+pub struct Proven {
+    /// Whom it speaks for.
+    pub identity: Identity,
+    /// Until when the use of its ticket has to be remembered.
+    spend: Option<SystemTime>,
+}
+
+impl Door {
+    /// Whether there are tickets at all.
+    #[must_use]
+    pub fn gives_tickets(&self) -> bool {
+        self.tickets.is_some()
+    }
+
+    /// Name of the query parameter that tickets come in.
+    #[must_use]
+    pub fn ticket_param(&self) -> Option<&str> {
+        self.tickets.as_ref().map(|counter| &*counter.param)
+    }
+
+    /// Proves a client in the first of these ways that it tries; `ticket` is the one that it brought. What it tries must
+    /// hold: a bad token is not made good by a cookie.
+    ///
+    /// # Errors
+    ///
+    /// What the client is answered.
+    pub async fn prove(
+        &self,
+        ways: &[Way],
+        caller: &Caller<'_>,
+        route: &str,
+        ticket: Option<&str>,
+    ) -> Result<Proven, Problem> {
+        for way in ways {
+            let proven = match (way, ticket) {
+                (Way::Ticket, None) => None,
+                (Way::Ticket, Some(ticket)) => Some(self.redeem(ticket, caller, route)?),
+                (way, _) => self.other(*way, caller).await?.map(|identity| Proven { identity, spend: None }),
+            };
+            let Some(proven) = proven else { continue };
+            if self.revoker.refuses(&proven.identity, SystemTime::now()) {
+                return Err(match way {
+                    Way::Ticket => Refusal::Revoked.into(),
+                    _ => challenge(Problem::new(StatusCode::UNAUTHORIZED, "revoked", "this proof was revoked"), ways),
+                });
+            }
+            return Ok(proven);
+        }
+        Err(match ways {
+            [Way::Ticket] => Refusal::Missing.into(),
+            _ => challenge(Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", "nothing proves who is asking"), ways),
+        })
+    }
+
+    fn redeem(&self, ticket: &str, caller: &Caller<'_>, route: &str) -> Result<Proven, Problem> {
+        let counter = self.tickets.as_ref().ok_or(Refusal::Missing)?;
+        let presented = Presented { route, origin: caller.origin, net: self.prefixes.of(caller.address) };
+        let redeemed = counter.tickets.redeem(ticket, &presented)?;
+        Ok(Proven { identity: redeemed.identity, spend: Some(redeemed.spent_until) })
+    }
+
+    async fn other(&self, way: Way, caller: &Caller<'_>) -> Result<Option<Identity>, Problem> {
+        match way {
+            Way::Ticket => Ok(None),
+            Way::Bearer => match &self.bearer {
+                Some(bearer) => bearer.prove(&caller.head.headers).await,
+                None => Ok(None),
+            },
+            Way::Cookie => match &self.cookie {
+                Some(cookie) => cookie.prove(caller).await,
+                None => Ok(None),
+            },
+            Way::Mtls => self.mtls.as_ref().map_or(Ok(None), |mtls| mtls.prove(caller.certificate)),
+        }
+    }
+
+    /// Uses up the ticket that a proof was made with: the last thing before upstream is asked.
+    ///
+    /// # Errors
+    ///
+    /// 401, if it was used before; 503, if that cannot be known.
+    pub async fn spend(&self, proven: &Proven) -> Result<(), Problem> {
+        let (Some(until), Some(id), Some(counter)) = (proven.spend, &proven.identity.ticket, &self.tickets) else {
+            return Ok(());
+        };
+        counter.spent.spend(id, until).await.map_err(|error| match error {
+            NotSpent::AlreadySpent => Problem::from(Refusal::Spent).with_log(format!("ticket {id}")),
+            NotSpent::Full => store(format!("max_spent is reached, ticket {id}")),
+            NotSpent::Unavailable(why) => store(why),
+        })
+    }
+
+    /// Whether an address may ask for one more ticket.
+    ///
+    /// # Errors
+    ///
+    /// 429, if it has asked too often.
+    pub fn check_rate(&self, address: IpAddr) -> Result<(), Problem> {
+        let Some(counter) = &self.tickets else { return Ok(()) };
+        let address = self.prefixes.of(address);
+        counter.addresses.take(address, Instant::now()).map_err(|wait| too_many(wait, "address"))
+    }
+
+    /// Gives a caller a ticket for the route of this name.
+    ///
+    /// # Errors
+    ///
+    /// What the caller is answered.
+    pub async fn issue(&self, caller: &Caller<'_>, route: &str) -> Result<Issued, Problem> {
+        let counter = self.tickets.as_ref().ok_or(Refusal::Missing)?;
+        let Proven { identity, .. } = self.prove(&counter.issue_to, caller, route, None).await?;
+        let subject = Arc::from(identity.subject.as_str());
+        counter.identities.take(subject, Instant::now()).map_err(|wait| too_many(wait, "identity"))?;
+        let recipient = Recipient { route, origin: caller.origin, net: self.prefixes.of(caller.address) };
+        let minted = counter.tickets.issue(&identity, &recipient).map_err(no_ticket)?;
+        let lifetime = minted.expires.duration_since(SystemTime::now()).unwrap_or_default();
+        // What is left of a second is one: rounded down, a ticket would seem to end before it does.
+        let lifetime = lifetime + Duration::from_millis(500);
+        Ok(Issued { token: minted.token, ticket: minted.id, lifetime, identity })
+    }
+}
+
+fn no_ticket(error: IssueError) -> Problem {
+    match error {
+        IssueError::Mint(MintError::Ended) => {
+            Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", "what proves who is asking ends this second")
+        }
+        IssueError::Mint(MintError::TooLong { .. }) => {
+            let detail = "the claims that go along are too much for a ticket";
+            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "ticket-too-long", detail)
+        }
+        IssueError::Mint(MintError::Unsigned) | IssueError::Random(_) => {
+            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "ticket-not-made", "no ticket could be made")
+        }
+    }
+    .with_log(error.to_string())
+}
+
+fn store(why: String) -> Problem {
+    let detail = "whether this ticket was used cannot be known at the moment";
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "ticket-store-unavailable", detail)
+        .with_header(header::RETRY_AFTER, HeaderValue::from_static("1"))
+        .with_log(why)
+}
+
+fn too_many(wait: Duration, whose: &str) -> Problem {
+    let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+    Problem::new(StatusCode::TOO_MANY_REQUESTS, "too-many-tickets", format!("too many tickets for one {whose}"))
+        .with_header(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)))
+}
+
+/// Says which proofs are taken (RFC 9110 section 11.6.1), as far as there is a scheme for them.
+fn challenge(mut problem: Problem, ways: &[Way]) -> Problem {
+    for way in ways {
+        let scheme = match way {
+            Way::Ticket => HeaderValue::from_static("Tidegate-Ticket"),
+            Way::Bearer => HeaderValue::from_static("Bearer"),
+            Way::Cookie | Way::Mtls => continue,
+        };
+        problem.headers.append(header::WWW_AUTHENTICATE, scheme);
+    }
+    problem
+}
