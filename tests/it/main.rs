@@ -8,6 +8,7 @@ mod admin;
 mod backpressure;
 mod check;
 mod clients;
+mod cluster;
 mod corpus;
 mod demo_page;
 mod down;

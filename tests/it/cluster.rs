@@ -1,0 +1,196 @@
+//! Several gateways with one set of keys and one Redis are one: a ticket of one opens a route of the other, once.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use serde_json::json;
+
+use crate::support::access::{Answered, Desk, bearer, files, guarded, write};
+use crate::support::process::GatewayProcess;
+use crate::support::redis::Redis;
+use crate::support::upstream::EventSender;
+use crate::support::{Client, FakeUpstream, Seen};
+
+/// What a gateway of the cluster reads: the keys in this order, and where Redis is.
+fn config(upstream: &FakeUpstream, redis: &Redis, keys: &[&str]) -> String {
+    let key = |id: &&str| format!("{{ id = \"{id}\", algorithm = \"HS256\", file = \"{id}.secret\" }}");
+    let keys: Vec<_> = keys.iter().map(key).collect();
+    let sections = format!(
+        "[log]\nformat = \"json\"\n[admin]\naddress = \"127.0.0.1:0\"\n\
+         [auth.bearer]\nkeys = [{{ id = \"app\", algorithm = \"HS256\", file = \"app.secret\" }}]\n\
+         [ticket]\nstore = \"redis\"\nper_identity = 100000\nper_address = 100000\nkeys = [{}]\n\
+         [redis]\nurl = \"{}\"\n",
+        keys.join(", "),
+        redis.url()
+    );
+    guarded(upstream, "\"ticket\"", &sections)
+}
+
+/// One gateway of the cluster, as a process of its own.
+struct Member {
+    process: GatewayProcess,
+    desk: Desk,
+}
+
+impl Member {
+    async fn start(text: &str) -> Self {
+        let files = files();
+        for id in ["old", "new"] {
+            write(files.path(), &format!("{id}.secret"), &format!("{id}{}", "-0123456789abcdef".repeat(2)));
+        }
+        let process = GatewayProcess::start_in(files, text).await;
+        let desk = Desk { address: process.address, tls: process.tls.clone() };
+        Self { process, desk }
+    }
+
+    async fn open(&self, ticket: &str) -> Result<Client, u16> {
+        let target = format!("/chat?ticket={ticket}");
+        let asked = Client::ask_at(self.desk.address, &self.desk.tls, &target, &[]).await;
+        asked.map_err(|refused| refused.status)
+    }
+
+    async fn ask_for_ticket(&self) -> Answered {
+        self.desk.ask_for_ticket(&[("authorization", &format!("Bearer {}", bearer("ada")))], "{}").await
+    }
+
+    /// Opens a connection with this ticket, and what is at the other end of it.
+    async fn let_in(&self, upstream: &mut FakeUpstream, ticket: &str) -> (Client, EventSender) {
+        let (client, events) = tokio::join!(self.open(ticket), async { upstream.next_open().await.accept() });
+        (client.unwrap(), events)
+    }
+}
+
+#[tokio::test]
+async fn two_hundred_uses_at_two_gateways_have_one_winner() {
+    let (mut upstream, redis) = (FakeUpstream::start().await, Redis::start().await);
+    let text = config(&upstream, &redis, &["old"]);
+    let (one, other) = tokio::join!(Member::start(&text), Member::start(&text));
+    let ticket = one.desk.ticket("ada").await;
+    let uses = join_all((0..200).map(|use_| if use_ % 2 == 0 { one.open(&ticket) } else { other.open(&ticket) }));
+    let (uses, _events) = tokio::join!(uses, async { upstream.next_open().await.accept() });
+    assert_eq!(uses.iter().filter(|used| used.is_ok()).count(), 1);
+    assert!(uses.iter().all(|used| matches!(used, Ok(_) | Err(401))));
+    upstream.assert_untouched();
+}
+
+#[tokio::test]
+async fn while_redis_is_away_nobody_gets_in_and_nobody_has_to_go() {
+    let (mut upstream, mut redis) = (FakeUpstream::start().await, Redis::start().await);
+    let mut member = Member::start(&config(&upstream, &redis, &["old"])).await;
+    let admin = member.process.admin().await;
+    let ticket = member.desk.ticket("ada").await;
+    let (mut client, events) = member.let_in(&mut upstream, &ticket).await;
+    let up = || async {
+        let page = crate::support::access::plain(admin, http::Method::GET, "/metrics", &[], "").await.body;
+        page.lines().find_map(|line| line.strip_prefix("tidegate_ticket_store_up ").map(str::to_owned)).unwrap()
+    };
+    assert_eq!(up().await, "1");
+
+    redis.stop().await;
+    let waiting = member.desk.ticket("ada").await;
+    let target = format!("/chat?ticket={waiting}");
+    let refused = Client::ask_at(member.desk.address, &member.desk.tls, &target, &[]).await.err().unwrap();
+    assert_eq!(refused.status, 503);
+    assert!(refused.body.contains("ticket-store-unavailable") && refused.field("retry-after") == "1", "{refused:?}");
+    assert_eq!(up().await, "0");
+    let says = |line: &str| line.contains("ticket-store-unavailable").then_some(());
+    member.process.process.stderr.next("why nobody gets in", says).await;
+    events.send("data: still here\n\n").await;
+    assert_eq!(client.next().await, Seen::text("still here"));
+    upstream.assert_untouched();
+
+    redis.start_again().await;
+    // It comes back by itself; how soon is a matter of its backoff, and a refused ticket is not always spent.
+    let (_again, _events) = crate::support::must("the way in to open again", async {
+        loop {
+            let ticket = member.desk.ticket("ada").await;
+            let asked = std::pin::pin!(member.open(&ticket));
+            tokio::select! {
+                client = asked => {
+                    assert_eq!(client.err(), Some(503));
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                open = upstream.next_open() => break (member.desk.clone(), open.accept()),
+            }
+        }
+    })
+    .await;
+    assert_eq!(up().await, "1");
+    events.send("data: and still\n\n").await;
+    assert_eq!(client.next().await, Seen::text("and still"));
+}
+
+#[tokio::test]
+async fn keys_are_changed_one_gateway_after_the_other_and_nobody_is_refused() {
+    let (mut upstream, redis) = (FakeUpstream::start().await, Redis::start().await);
+    // Behind, in front, and the old one gone: each gateway is replaced three times while clients come and go.
+    let steps: [&[&str]; 4] = [&["old"], &["old", "new"], &["new", "old"], &["new"]];
+    let mut members = Vec::new();
+    for _ in 0..2 {
+        members.push(Member::start(&config(&upstream, &redis, steps[0])).await);
+    }
+    let mut signed_by = std::collections::BTreeSet::new();
+    let mut let_in = 0;
+    for keys in &steps[1..] {
+        for index in 0..2 {
+            // Issued before the change at one gateway, used after it at the other, both ways round.
+            let mut tickets = Vec::new();
+            for _ in 0..20 {
+                for member in &members {
+                    let answered = member.ask_for_ticket().await;
+                    assert_eq!(answered.status, 200, "{answered:?}");
+                    tickets.push(answered.json()["ticket"].as_str().unwrap().to_owned());
+                }
+            }
+            // A ticket of a key that is taken out has a minute to be used before that happens; here it is used at once.
+            let late = if *keys == ["new"] { tickets.split_off(tickets.len()) } else { tickets.split_off(20) };
+            for (at, ticket) in tickets.iter().enumerate() {
+                drop(members[at % 2].let_in(&mut upstream, ticket).await);
+                let_in += 1;
+            }
+            members[index] = Member::start(&config(&upstream, &redis, keys)).await;
+            for (at, ticket) in late.iter().enumerate() {
+                drop(members[at % 2].let_in(&mut upstream, ticket).await);
+                let_in += 1;
+            }
+            signed_by.extend(tickets.iter().map(|ticket| kid(ticket)));
+        }
+    }
+    let last = members[0].desk.ticket("ada").await;
+    signed_by.insert(kid(&last));
+    drop(members[1].let_in(&mut upstream, &last).await);
+    assert_eq!((let_in, signed_by.into_iter().collect::<Vec<_>>()), (240, vec!["new".to_owned(), "old".to_owned()]));
+}
+
+/// The name of the key that has signed a ticket.
+fn kid(ticket: &str) -> String {
+    jsonwebtoken::decode_header(ticket).unwrap().kid.unwrap()
+}
+
+#[tokio::test]
+async fn whoever_is_sent_away_at_one_gateway_has_to_leave_all() {
+    let (mut upstream, redis) = (FakeUpstream::start().await, Redis::start().await);
+    let text = config(&upstream, &redis, &["old"]);
+    let (mut one, other) = tokio::join!(Member::start(&text), Member::start(&text));
+    let admin = one.process.admin().await;
+    let (ada, grace) = (one.desk.ticket("ada").await, one.desk.ticket("grace").await);
+    let unused = other.desk.ticket("ada").await;
+    let (mut at_one, _first) = one.let_in(&mut upstream, &ada).await;
+    let (mut at_other, events) = other.let_in(&mut upstream, &grace).await;
+    let ada_again = one.desk.ticket("ada").await;
+    let (mut ada_at_other, _third) = other.let_in(&mut upstream, &ada_again).await;
+
+    let json = [("content-type", "application/json")];
+    let told = crate::support::access::plain(admin, http::Method::POST, "/revocations", &json, r#"{"subject":"ada"}"#).await;
+    assert_eq!((told.status, &told.json()["closed"], &told.json()["told_others"]), (200, &json!(1), &json!(true)), "{told:?}");
+    for client in [&mut at_one, &mut ada_at_other] {
+        let (code, reason) = client.closed().await;
+        assert_eq!(code, 1008);
+        assert!(reason.starts_with("revoked: "), "{reason}");
+    }
+    for member in [&one, &other] {
+        assert_eq!(member.open(&unused).await.err(), Some(401), "what was issued before does not hold any more");
+    }
+    events.send("data: you may stay\n\n").await;
+    assert_eq!(at_other.next().await, Seen::text("you may stay"));
+}
