@@ -40,11 +40,9 @@ impl Mtls {
         let Some(certificate) = certificate else { return Ok(None) };
         let Settings { subject, claims } = &self.settings;
         certificate::read(certificate, *subject, claims, SystemTime::now()).map(Some).map_err(|bad| match bad {
-            BadCertificate::Malformed => Problem::new(
-                StatusCode::FORBIDDEN,
-                "certificate-malformed",
-                "the client certificate cannot be read",
-            ),
+            BadCertificate::Malformed => {
+                Problem::new(StatusCode::FORBIDDEN, "certificate-malformed", "the client certificate cannot be read")
+            }
             BadCertificate::NoSubject => Problem::new(
                 StatusCode::FORBIDDEN,
                 "certificate-no-subject",

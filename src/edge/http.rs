@@ -14,6 +14,7 @@ use http_body_util::{BodyExt as _, Empty, Full};
 use hyper::body::Incoming;
 use hyper::upgrade::{OnUpgrade, Parts, Upgraded};
 use hyper_util::rt::TokioIo;
+use rustls::pki_types::CertificateDer;
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::task::TaskTracker;
@@ -65,6 +66,9 @@ pub(super) struct Connection {
     pub edge: Arc<Edge>,
     pub peer: SocketAddr,
     pub tls: bool,
+    /// The client's own, which TLS has verified. An open WebSocket does not hold it.
+    #[expect(dead_code, reason = "routes that let in by certificate read it")]
+    pub certificate: Option<Arc<CertificateDer<'static>>>,
     /// The place that the connection takes; a WebSocket keeps it.
     pub slot: Arc<OwnedSemaphorePermit>,
 }

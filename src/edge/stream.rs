@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, Bytes};
+use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
@@ -25,6 +26,15 @@ pub(super) enum ClientStream {
 impl From<TcpStream> for ClientStream {
     fn from(stream: TcpStream) -> Self {
         Self::Plain(PlainStream { stream, unused: Bytes::new() })
+    }
+}
+
+impl ClientStream {
+    /// The client's own certificate, if TLS has asked for one and verified it. A copy: a connection that is upgraded
+    /// leaves it behind.
+    pub(super) fn certificate(&self) -> Option<CertificateDer<'static>> {
+        let Self::Tls(stream) = self else { return None };
+        stream.get_ref().1.peer_certificates()?.first().cloned()
     }
 }
 
