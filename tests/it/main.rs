@@ -23,3 +23,4 @@ mod stop;
 mod strictness;
 mod tls;
 mod up;
+mod ways;
