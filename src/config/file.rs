@@ -12,12 +12,12 @@ use super::pem::Files;
 use super::problem::{Problem, Problems, line_number, quote};
 use super::reader::TableReader;
 use super::report::Report;
-use super::{Config, Server, admin, listener, log, route, server, syntax, upstream};
+use super::{Config, Server, admin, auth, listener, log, route, server, syntax, upstream};
 use crate::edge::settings::Listener;
 use crate::{telemetry, upstream as backend};
 
 /// Every section once, so that every reader says which keys it knows.
-const SKELETON: &str = "[server]\n[log]\n[admin]\n[[listener]]\ntls = {}\n[upstream.x]\nendpoints = [{}]\nhealth = {}\nbreaker = {}\n[[route]]\nbridge = { reconnect = {} }\n";
+const SKELETON: &str = "[server]\n[log]\n[admin]\n[auth]\ncookie = {}\nmtls = {}\n[[listener]]\ntls = {}\n[upstream.x]\nendpoints = [{}]\nhealth = {}\nbreaker = {}\n[[route]]\nbridge = { reconnect = {} }\n";
 
 /// The text of a file.
 pub(super) fn read(path: &Path) -> Result<String, Problems> {
@@ -57,8 +57,9 @@ fn config(table: &DeTable<'_>, text: &str, files: Files<'_>) -> Config {
     let mut file = TableReader::file(files.report, table);
     let server = file.section("server").map_or_else(Server::default, server::read);
     let log = file.section("log").map_or_else(telemetry::Settings::default, log::read);
-    let listeners: Vec<_> =
-        file.sections("listener").into_iter().filter_map(|table| listener::read(table, files)).collect();
+    let listeners = file.sections("listener");
+    let asks_clients = listeners.iter().any(|table| table.span("client_ca").is_some());
+    let listeners: Vec<_> = listeners.into_iter().filter_map(|table| listener::read(table, files)).collect();
     check_addresses(&listeners, text, files.report);
     let place = file.span("admin").unwrap_or_default();
     let admin = file.section("admin").and_then(|table| admin::read(table, place));
@@ -66,6 +67,7 @@ fn config(table: &DeTable<'_>, text: &str, files: Files<'_>) -> Config {
         admin::check_address(admin, &listeners, text, files.report);
     }
     let (names, upstreams) = upstreams(&mut file, files);
+    let access = auth::read(&mut file, &names, asks_clients);
     let routes: Vec<_> = file.sections("route").into_iter().filter_map(|table| route::read(table, &names)).collect();
     route::check_overlaps(&routes, text, files.report);
     route::check_names(&routes, text, files.report);
@@ -76,6 +78,7 @@ fn config(table: &DeTable<'_>, text: &str, files: Files<'_>) -> Config {
         admin: admin.map(|admin| admin.value),
         listeners: listeners.into_iter().map(|listener| listener.value).collect(),
         upstreams,
+        access,
         routes: routes.into_iter().map(|route| Arc::clone(&route.value)).collect(),
     }
 }

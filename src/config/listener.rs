@@ -1,9 +1,10 @@
-//! `[[listener]]`: where clients are served, and with which certificates.
+//! `[[listener]]`: where clients are served, and with which certificates on both sides.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::server::danger::ClientCertVerifier;
 use rustls::sign::CertifiedKey;
 use toml::de::DeValue;
 
@@ -12,6 +13,7 @@ use super::pem::Files;
 use super::reader::TableReader;
 use super::{ANY_DURATION, problem::quote};
 use crate::edge::settings::Listener;
+use crate::edge::tls::client_verifier;
 
 const BOTH_WAYS: &str =
     "write tls = { certificate = \"certs/dev.pem\", key = \"certs/dev.key\" }, or tls = false for plain HTTP";
@@ -25,6 +27,8 @@ enum Tls {
 pub(super) fn read(mut table: TableReader<'_>, files: Files<'_>) -> Option<Located<Listener>> {
     let address = address(&mut table);
     let tls = table.required("tls", BOTH_WAYS).and_then(|field| tls(&table, &field, files));
+    let plain = matches!(tls, Some(Tls::Plain));
+    let clients = clients(&mut table, plain, files);
     let seconds = Duration::from_secs;
     let max_connections = table.integer("max_connections", 10_000, 1..=10_000_000);
     let handshake_timeout = table.duration("handshake_timeout", seconds(10), ANY_DURATION);
@@ -40,6 +44,7 @@ pub(super) fn read(mut table: TableReader<'_>, files: Files<'_>) -> Option<Locat
             Tls::Plain => None,
             Tls::Certificates(certificates) => Some(certificates),
         },
+        clients,
         max_connections,
         handshake_timeout,
         header_timeout,
@@ -77,6 +82,37 @@ fn tls(table: &TableReader<'_>, field: &Field<'_>, files: Files<'_>) -> Option<T
     // All of them are read before any failure counts, so that all failures are reported.
     let certificates: Vec<_> = pairs.iter().map(|pair| certificate(table, pair, files)).collect();
     certificates.into_iter().collect::<Option<_>>().map(Tls::Certificates)
+}
+
+/// What checks the certificates of clients. What is wrong was reported, and `None` is then never used.
+fn clients(table: &mut TableReader<'_>, plain: bool, files: Files<'_>) -> Option<Arc<dyn ClientCertVerifier>> {
+    let ca = table.field("client_ca");
+    let required = table.field("client_certificate");
+    let revoked = table.field("client_crl");
+    let Some(ca) = ca else {
+        for field in [required, revoked].into_iter().flatten() {
+            let message = format!("`{}` has no effect without `client_ca`", field.key);
+            field.wrong(message, "name the authority of the client certificates with `client_ca`, or take this out");
+        }
+        return None;
+    };
+    if plain {
+        ca.wrong("`client_ca` has no effect without TLS", "take it out, or give this listener a certificate");
+        return None;
+    }
+    let choices = [("optional", false), ("required", true)];
+    // All are read before any failure counts, so that all failures are reported.
+    let authorities = ca.text().and_then(|ca| files.roots(&ca));
+    let required = required.map_or(Some(false), |field| field.choice(&choices));
+    let bundle = revoked.as_ref().map(|field| field.text().and_then(|file| files.revoked(&file)));
+    let (authorities, required, revoked_by) = (authorities?, required?, bundle.unwrap_or_else(|| Some(Vec::new()))?);
+    client_verifier(authorities, revoked_by, required)
+        .map_err(|error| {
+            let field = revoked.as_ref().unwrap_or(&ca);
+            let help = "take it out, or ask its issuer for a sound one";
+            field.wrong(format!("`{}` cannot be used: {error}", field.key), help);
+        })
+        .ok()
 }
 
 fn certificate(table: &TableReader<'_>, pair: &Field<'_>, files: Files<'_>) -> Option<Arc<CertifiedKey>> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::pki_types::pem::{self, PemObject};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 use rustls::sign::{CertifiedKey, SigningKey};
 use rustls::{Error, InconsistentKeys, RootCertStore};
 
@@ -60,6 +60,19 @@ impl Files<'_> {
             }
         }
         Some(Arc::new(roots))
+    }
+
+    /// Reads a bundle of lists of certificates that do not hold any more.
+    pub(super) fn revoked(&self, bundle: &Located<&str>) -> Option<Vec<CertificateRevocationListDer<'static>>> {
+        let help = "name a PEM file with the authority's revocation list; from DER: openssl crl -inform der";
+        let bytes = self.bytes(bundle, help)?;
+        let message = match CertificateRevocationListDer::pem_slice_iter(&bytes).collect::<Result<Vec<_>, _>>() {
+            Ok(lists) if lists.is_empty() => format!("there is no revocation list in `{}`", bundle.value),
+            Ok(lists) => return Some(lists),
+            Err(error) => format!("`{}` is not sound PEM: {error}", bundle.value),
+        };
+        self.report.wrong(Some(bundle.span.clone()), message, help);
+        None
     }
 
     fn chain(&self, chain: &Located<&str>) -> Option<Vec<CertificateDer<'static>>> {

@@ -18,7 +18,7 @@ const UPSTREAM: &str = "[upstream.app]\nendpoints = [\"http://127.0.0.1:9000\"]\
 const BRIDGE: &str = "[route.bridge]\nupstream = \"app\"\nevents = \"/e\"\nmessages = \"/m\"\n";
 
 /// A directory like the repository: `certs/dev.pem` and `certs/dev.key`, and an empty `config`.
-fn repository() -> TempDir {
+pub(super) fn repository() -> TempDir {
     let directory = tempfile::tempdir().expect("a directory");
     let key = KeyPair::generate().expect("a key");
     let params = CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
@@ -31,12 +31,12 @@ fn repository() -> TempDir {
     directory
 }
 
-fn parse(text: &str) -> Result<Config, Problems> {
+pub(super) fn parse(text: &str) -> Result<Config, Problems> {
     Config::parse(text, "tidegate.toml", Path::new("/nowhere"))
 }
 
 /// `line:column message` of every problem of a file.
-fn problems(text: &str) -> Vec<String> {
+pub(super) fn problems(text: &str) -> Vec<String> {
     let Err(problems) = parse(text) else { return Vec::new() };
     let show = |problem: &Problem| match problems.position(problem) {
         Some((line, column)) => format!("{line}:{column} {}", problem.message),
@@ -46,7 +46,7 @@ fn problems(text: &str) -> Vec<String> {
 }
 
 /// A file that is sound but for what is added to its sections.
-fn file(server: &str, listener: &str, upstream: &str, route: &str, bridge: &str) -> String {
+pub(super) fn file(server: &str, listener: &str, upstream: &str, route: &str, bridge: &str) -> String {
     let route = if route.contains("path") { route.to_owned() } else { format!("path = \"/chat\"\n{route}") };
     format!(
         "{server}\n{LISTENER}{listener}\n{UPSTREAM}{upstream}\n[[route]]\nauth = \"none\"\n{route}\n{BRIDGE}{bridge}\n"
@@ -59,13 +59,13 @@ fn bridge(lines: &str) -> String {
     problems.iter().flat_map(Problems::iter).map(told).collect::<Vec<_>>().join("\n")
 }
 
-fn told(problem: &Problem) -> String {
+pub(super) fn told(problem: &Problem) -> String {
     format!("{}; {}", problem.message, problem.help.as_deref().unwrap_or_default())
 }
 
 /// The message and help of the only problem of a file.
 #[track_caller]
-fn only(text: &str) -> String {
+pub(super) fn only(text: &str) -> String {
     let problems = parse(text).expect_err(text);
     assert_eq!(problems.len(), 1, "{problems}");
     problems.iter().map(told).collect()

@@ -78,7 +78,7 @@ impl Listener {
         let tls = settings
             .tls
             .clone()
-            .map(tls::server_config)
+            .map(|certificates| tls::server_config(certificates, settings.clients.clone()))
             .transpose()
             .map_err(|error| failed(io::Error::new(io::ErrorKind::InvalidInput, error)))?;
         let slots = Arc::new(Semaphore::new(settings.max_connections.min(Semaphore::MAX_PERMITS)));
@@ -141,7 +141,8 @@ impl Reception {
             },
             () = shutdown.cancelled() => return,
         };
-        let connection = Connection { edge, peer, tls: self.tls.is_some(), slot: Arc::new(slot) };
+        let certificate = stream.certificate().map(Arc::new);
+        let connection = Connection { edge, peer, tls: self.tls.is_some(), certificate, slot: Arc::new(slot) };
         let mut served = std::pin::pin!(
             http1::Builder::new()
                 .timer(TokioTimer::new())

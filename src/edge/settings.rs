@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::server::danger::ClientCertVerifier;
 use rustls::sign::CertifiedKey;
 
 use super::hosts::HostPattern;
@@ -18,6 +19,8 @@ pub struct Listener {
     pub address: SocketAddr,
     /// Certificates, the first of which answers clients that name no host or an unknown one; `None` is plain HTTP.
     pub tls: Option<Vec<Arc<CertifiedKey>>>,
+    /// What checks the certificates of clients; `None`: they are not asked for any.
+    pub clients: Option<Arc<dyn ClientCertVerifier>>,
     /// Most client connections at once; further ones are closed as soon as they are accepted.
     pub max_connections: usize,
     /// How long a TLS handshake may take.

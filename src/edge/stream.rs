@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, Bytes};
+use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
@@ -25,6 +26,15 @@ pub(super) enum ClientStream {
 impl From<TcpStream> for ClientStream {
     fn from(stream: TcpStream) -> Self {
         Self::Plain(PlainStream { stream, unused: Bytes::new() })
+    }
+}
+
+impl ClientStream {
+    /// The client's own certificate, if TLS has asked for one and verified it. A copy: a connection that is upgraded
+    /// leaves it behind.
+    pub(super) fn certificate(&self) -> Option<CertificateDer<'static>> {
+        let Self::Tls(stream) = self else { return None };
+        stream.get_ref().1.peer_certificates()?.first().cloned()
     }
 }
 
@@ -125,10 +135,54 @@ impl AsyncWrite for ClientStream {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use rcgen::{CertifiedKey, generate_simple_self_signed};
+    use rustls::pki_types::{PrivateKeyDer, ServerName};
+    use rustls::{ClientConfig, HandshakeKind, RootCertStore, version};
     use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpListener;
+    use tokio_rustls::{TlsAcceptor, TlsConnector};
 
     use super::*;
+    use crate::edge::tls;
+
+    #[tokio::test]
+    async fn a_session_that_is_resumed_has_its_client_certificate_still() {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let CertifiedKey { cert, signing_key } = generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let key = || PrivateKeyDer::try_from(signing_key.serialize_der()).unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(cert.der().clone()).unwrap();
+        let roots = Arc::new(roots);
+        let own = rustls::sign::CertifiedKey::from_der(vec![cert.der().clone()], key(), &provider).unwrap();
+        let clients = tls::client_verifier(roots.clone(), Vec::new(), false).unwrap();
+        let acceptor = TlsAcceptor::from(tls::server_config(vec![Arc::new(own)], Some(clients)).unwrap());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        for version in [&version::TLS12, &version::TLS13] {
+            let config = ClientConfig::builder_with_provider(provider.clone()).with_protocol_versions(&[version]);
+            let config = config.unwrap().with_root_certificates(roots.clone());
+            let connector =
+                TlsConnector::from(Arc::new(config.with_client_auth_cert(vec![cert.der().clone()], key()).unwrap()));
+            for resumed in [false, true] {
+                let client = async {
+                    let tcp = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+                    let mut stream = connector.connect(ServerName::try_from("localhost").unwrap(), tcp).await.unwrap();
+                    // What is needed to resume comes with or before the first bytes.
+                    assert_eq!(stream.read_u8().await.unwrap(), 1);
+                };
+                let server = async {
+                    let mut tls = acceptor.accept(listener.accept().await.unwrap().0).await.unwrap();
+                    tls.write_all(&[1]).await.unwrap();
+                    let kind = tls.get_ref().1.handshake_kind();
+                    assert_eq!(kind == Some(HandshakeKind::Resumed), resumed, "{version:?} {kind:?}");
+                    ClientStream::Tls(Box::new(tls)).certificate()
+                };
+                let ((), certificate) = tokio::join!(client, server);
+                assert_eq!(certificate.as_ref(), Some(cert.der()), "{version:?}");
+            }
+        }
+    }
 
     #[tokio::test]
     async fn without_tls_nothing_is_lost_or_kept_between_reads() {

@@ -2,27 +2,50 @@
 
 use std::sync::Arc;
 
-use rustls::pki_types::ServerName;
-use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert};
+use rustls::pki_types::{CertificateRevocationListDer, ServerName};
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert, VerifierBuilderError, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
-use rustls::{ServerConfig, client::verify_server_name};
+use rustls::{RootCertStore, ServerConfig, client::verify_server_name};
 
-/// TLS 1.2 and 1.3 with the given certificates, chosen by the name that the client asks for (RFC 6066 section 3).
+/// TLS 1.2 and 1.3 with the given certificates, chosen by the name that the client asks for (RFC 6066 section 3). Clients
+/// are asked for a certificate of their own if there is something that checks it.
 ///
 /// # Errors
 ///
 /// Fails when the TLS library refuses its own defaults, which is a defect.
-pub fn server_config(certificates: Vec<Arc<CertifiedKey>>) -> Result<Arc<ServerConfig>, rustls::Error> {
+pub fn server_config(
+    certificates: Vec<Arc<CertifiedKey>>,
+    clients: Option<Arc<dyn ClientCertVerifier>>,
+) -> Result<Arc<ServerConfig>, rustls::Error> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
-        .with_no_client_auth()
+        .with_client_cert_verifier(clients.unwrap_or_else(WebPkiClientVerifier::no_client_auth))
         .with_cert_resolver(Arc::new(ByName(certificates)));
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     // Two tickets are sent by default; a client that comes back needs one, and each is a kilobyte on the wire.
     config.send_tls13_tickets = 1;
     config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new()?;
     Ok(Arc::new(config))
+}
+
+/// What checks the certificates of clients: they come from one of the `authorities`, and none in their chain is on one of
+/// the `revoked` lists. With lists, every authority in a chain needs its own: what is not known to hold does not hold.
+///
+/// # Errors
+///
+/// Fails when there is no authority, or a list cannot be read.
+pub fn client_verifier(
+    authorities: Arc<RootCertStore>,
+    revoked: Vec<CertificateRevocationListDer<'static>>,
+    required: bool,
+) -> Result<Arc<dyn ClientCertVerifier>, VerifierBuilderError> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    // Lists are read once, at the start; refusing everybody once a list is out of date would end every service at some
+    // hour, and what an old list revokes stays revoked. So the date of the next one is not enforced.
+    let builder = WebPkiClientVerifier::builder_with_provider(authorities, provider).with_crls(revoked);
+    if required { builder.build() } else { builder.allow_unauthenticated().build() }
 }
 
 /// The first certificate that is valid for the name; the first of all when there is no name or none fits, so that a

@@ -27,3 +27,4 @@ mod tickets;
 mod tls;
 mod up;
 mod walk;
+mod ways;
