@@ -5,6 +5,7 @@
 //! upstream gets.
 
 pub mod key;
+pub mod ticket;
 pub mod verify;
 mod who;
 
