@@ -1,5 +1,6 @@
 //! Everything on the client's side: listeners, TLS, HTTP, the WebSocket handshake and its frames.
 
+pub mod credential;
 pub mod handshake;
 pub mod hosts;
 mod http;
