@@ -69,6 +69,9 @@ fn config(table: &DeTable<'_>, text: &str, files: Files<'_>) -> Config {
     let (names, upstreams) = upstreams(&mut file, files);
     let routes: Vec<_> = file.sections("route").into_iter().filter_map(|table| route::read(table, &names)).collect();
     route::check_overlaps(&routes, text, files.report);
+    if ticket.is_some() {
+        ticket::check_paths(&listeners, &routes, text, files.report);
+    }
     file.finish();
     Config {
         server,

@@ -10,10 +10,12 @@ use secrecy::ExposeSecret as _;
 use super::field::{Field, Located};
 use super::names;
 use super::pem::Files;
-use super::problem::quote;
+use super::problem::{line_number, quote};
 use super::reader::TableReader;
+use super::report::Report;
 use super::secret::{self, KeyEntry, key_list};
 use crate::access::ticket::{Settings, Store};
+use crate::edge::settings::{Listener, Route};
 use crate::identity::key::SignKey;
 use crate::identity::ticket::{MAX_LIFETIME, sign_key};
 use crate::identity::{Algorithm, Way};
@@ -52,6 +54,23 @@ pub(super) fn read(mut table: TableReader<'_>, files: Files<'_>) -> Settings {
     }
     table.finish();
     settings
+}
+
+/// Reports routes that would never be asked, because tickets are issued at their path.
+pub(super) fn check_paths(
+    listeners: &[Located<Listener>],
+    routes: &[Located<Arc<Route>>],
+    text: &str,
+    report: &Report,
+) {
+    for route in routes {
+        let issues = |listener: &&Located<Listener>| listener.value.ticket_path.as_ref() == Some(&route.value.path);
+        if let Some(listener) = listeners.iter().find(issues) {
+            let (path, line) = (quote(&route.value.path), line_number(text, listener.span.start));
+            let message = format!("{path} is where the listener in line {line} issues tickets");
+            report.wrong(Some(route.span.clone()), message, "change the path, or `ticket_path` of the listener");
+        }
+    }
 }
 
 fn key(entry: &KeyEntry<'_>) -> Option<SignKey> {
@@ -189,6 +208,8 @@ mod tests {
         assert_eq!(path("").as_deref(), Some("/stream-ticket"));
         assert_eq!(path("ticket_path = \"/api/ticket\"").as_deref(), Some("/api/ticket"));
         assert_eq!(path("ticket_path = \"\""), None);
+        let told = only("", "ticket_path = \"/\"");
+        assert!(told.contains("`/` is where the listener in line 2 issues tickets"), "{told}");
         let without = Config::parse(
             &format!("[[listener]]\naddress = \"127.0.0.1:0\"\ntls = false\n{REST}"),
             "tidegate.toml",

@@ -21,5 +21,6 @@ mod open;
 mod reopen;
 mod stop;
 mod strictness;
+mod ticket_command;
 mod tls;
 mod up;
