@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use tidegate::commands::{check, connect, demo, dev_cert, exit, run, runtime};
+use tidegate::commands::{check, connect, demo, dev_cert, exit, run, runtime, ticket};
 use tidegate::process;
 use tidegate::telemetry::chain;
 
@@ -27,12 +27,14 @@ enum Command {
     Demo(demo::Args),
     /// A WebSocket client on the terminal
     Connect(connect::Args),
+    /// Make a ticket, or show what one says, to find out why a client is not let in
+    Ticket(ticket::Args),
 }
 
 const EXIT_CODES: &str = "\
 Exit codes:
   0  done; for run: stopped on a signal, every client was told
-  1  failed: an address is taken, a file cannot be written, nothing answers
+  1  failed: an address is taken, a file cannot be written, nothing answers, a ticket is not accepted
   2  the command line or the configuration is wrong; nothing was started
   3  run: stopped, but connections were still open at drain_timeout and were cut
      connect: the handshake was refused
@@ -48,6 +50,7 @@ fn main() -> ExitCode {
         Command::DevCert(args) => dev_cert(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Connect(args) => connect(args),
+        Command::Ticket(args) => ticket::run(&args),
     }
 }
 

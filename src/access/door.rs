@@ -185,8 +185,6 @@ impl Door {
         let recipient = Recipient { route, origin: caller.origin, net: self.prefixes.of(caller.address) };
         let minted = counter.tickets.issue(&identity, &recipient).map_err(no_ticket)?;
         let lifetime = minted.expires.duration_since(SystemTime::now()).unwrap_or_default();
-        // What is left of a second is one: rounded down, a ticket would seem to end before it does.
-        let lifetime = lifetime + Duration::from_millis(500);
         Ok(Issued { token: minted.token, ticket: minted.id, lifetime, identity })
     }
 }

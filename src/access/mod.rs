@@ -10,3 +10,4 @@ pub mod mtls;
 mod settings;
 
 pub use settings::Settings;
+pub mod ticket;

@@ -5,6 +5,7 @@ pub mod connect;
 pub mod demo;
 pub mod dev_cert;
 pub mod run;
+pub mod ticket;
 
 use std::io;
 use std::num::NonZeroUsize;

@@ -12,12 +12,29 @@ use super::pem::Files;
 use super::problem::{Problem, Problems, line_number, quote};
 use super::reader::TableReader;
 use super::report::Report;
-use super::{Config, Server, admin, auth, listener, log, route, server, syntax, upstream};
+use super::{Config, Server, admin, auth, listener, log, route, server, syntax, ticket, upstream};
 use crate::edge::settings::Listener;
 use crate::{telemetry, upstream as backend};
 
 /// Every section once, so that every reader says which keys it knows.
-const SKELETON: &str = "[server]\n[log]\n[admin]\n[auth]\ncookie = {}\nmtls = {}\n[[listener]]\ntls = {}\n[upstream.x]\nendpoints = [{}]\nhealth = {}\nbreaker = {}\n[[route]]\nbridge = { reconnect = {} }\n";
+const SKELETON: &str = r#"
+[server]
+[log]
+[admin]
+[auth]
+cookie = {}
+mtls = {}
+[ticket]
+keys = [{}]
+[[listener]]
+tls = {}
+[upstream.x]
+endpoints = [{}]
+health = {}
+breaker = {}
+[[route]]
+bridge = { reconnect = {} }
+"#;
 
 /// The text of a file.
 pub(super) fn read(path: &Path) -> Result<String, Problems> {
@@ -66,16 +83,21 @@ fn config(table: &DeTable<'_>, text: &str, files: Files<'_>) -> Config {
     if let Some(admin) = &admin {
         admin::check_address(admin, &listeners, text, files.report);
     }
+    let ticket = file.section("ticket").map(|table| ticket::read(table, files));
     let (names, upstreams) = upstreams(&mut file, files);
     let access = auth::read(&mut file, &names, asks_clients);
     let routes: Vec<_> = file.sections("route").into_iter().filter_map(|table| route::read(table, &names)).collect();
     route::check_overlaps(&routes, text, files.report);
     route::check_names(&routes, text, files.report);
+    if ticket.is_some() {
+        ticket::check_paths(&listeners, &routes, text, files.report);
+    }
     file.finish();
     Config {
         server,
         log,
         admin: admin.map(|admin| admin.value),
+        ticket,
         listeners: listeners.into_iter().map(|listener| listener.value).collect(),
         upstreams,
         access,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::server::danger::ClientCertVerifier;
+use http::uri::PathAndQuery;
 use rustls::sign::CertifiedKey;
 use toml::de::DeValue;
 
@@ -35,6 +36,7 @@ pub(super) fn read(mut table: TableReader<'_>, files: Files<'_>) -> Option<Locat
     let header_timeout = table.duration("header_timeout", seconds(10), ANY_DURATION);
     let max_header_size = table.size("max_header_size", 16 * 1024, 8 * 1024..=1024 * 1024);
     let max_headers = table.integer("max_headers", 100, 1..=10_000);
+    let ticket_path = ticket_path(&mut table);
     table.finish();
 
     let address = address?;
@@ -50,6 +52,7 @@ pub(super) fn read(mut table: TableReader<'_>, files: Files<'_>) -> Option<Locat
         header_timeout,
         max_header_size,
         max_headers,
+        ticket_path,
     };
     Some(Located { value: listener, span: address.span })
 }
@@ -63,6 +66,18 @@ fn address(table: &mut TableReader<'_>) -> Option<Located<SocketAddr>> {
         return None;
     };
     Some(Located { value: address, span: text.span })
+}
+
+/// Where tickets are issued; `None` is nowhere.
+fn ticket_path(table: &mut TableReader<'_>) -> Option<Arc<str>> {
+    let Some(text) = table.text("ticket_path") else { return Some("/stream-ticket".into()) };
+    let sound = text.value.starts_with('/') && text.value.parse::<PathAndQuery>().is_ok_and(|path| path == *text.value);
+    if !text.value.is_empty() && (!sound || text.value.contains(['?', '#', '{', '}'])) {
+        let message = format!("{} cannot be the path of a request", quote(text.value));
+        table.report().wrong(Some(text.span), message, "write \"/stream-ticket\", or \"\" to issue none here");
+        return None;
+    }
+    Some(text.value).filter(|path| !path.is_empty()).map(Arc::from)
 }
 
 fn tls(table: &TableReader<'_>, field: &Field<'_>, files: Files<'_>) -> Option<Tls> {

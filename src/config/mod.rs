@@ -25,6 +25,7 @@ mod session;
 mod syntax;
 #[cfg(test)]
 mod tests;
+mod ticket;
 mod units;
 mod upstream;
 
@@ -50,6 +51,8 @@ pub struct Config {
     pub log: telemetry::Settings,
     /// Where operators look inside; `None` is nowhere.
     pub admin: Option<inside::Settings>,
+    /// How tickets are issued and redeemed; `None` is neither.
+    pub ticket: Option<access::ticket::Settings>,
     /// Where clients are served; at least one, each with an address of its own.
     pub listeners: Vec<edge::settings::Listener>,
     /// The backends, each with a name of its own.

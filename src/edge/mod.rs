@@ -1,6 +1,7 @@
 //! Everything on the client's side: listeners, TLS, HTTP, the WebSocket handshake and its frames.
 
 mod cors;
+pub mod credential;
 pub mod handshake;
 pub mod hosts;
 mod http;

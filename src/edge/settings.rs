@@ -31,6 +31,8 @@ pub struct Listener {
     pub max_header_size: usize,
     /// Most header fields in a request.
     pub max_headers: usize,
+    /// Where tickets are issued, if there are any; `None` is nowhere.
+    pub ticket_path: Option<Arc<str>>,
 }
 
 /// What matches a request, and where it goes.

@@ -7,6 +7,7 @@
 pub mod answer;
 pub mod certificate;
 pub mod key;
+pub mod ticket;
 pub mod verify;
 mod who;
 

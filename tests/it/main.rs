@@ -24,6 +24,7 @@ mod secrets;
 mod stop;
 mod strictness;
 mod tickets;
+mod ticket_command;
 mod tls;
 mod up;
 mod walk;

@@ -15,16 +15,18 @@ pub mod requests;
 mod script;
 pub mod session;
 mod session_world;
+pub mod ticket;
 
 /// A target: its name, and the function that its inputs are given to.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target; its corpus is the folder of the same name.
-pub const TARGETS: [Target; 6] = [
+pub const TARGETS: [Target; 7] = [
     ("config", config::check),
     ("event_stream", event_stream::check),
     ("frames", frames::check),
     ("handshake_head", handshake_head::check),
     ("requests", requests::check),
     ("session", session::check),
+    ("ticket", ticket::check),
 ];

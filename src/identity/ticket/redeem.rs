@@ -1,0 +1,122 @@
+//! Believing a ticket.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use serde_json::{Number, Value};
+
+use super::form::{Body, Form, is_id};
+use super::{Distrust, KeyRing, MAX_LIFETIME, Refusal};
+use crate::identity::verify::{self, BadTime, check_times, numeric_date, verify};
+use crate::identity::{Identity, Subject, Way};
+
+/// What holds for all tickets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rules {
+    /// How far the clocks of gateways may differ.
+    pub leeway: Duration,
+}
+
+/// What a ticket is presented with, and for.
+#[derive(Clone, Copy, Debug)]
+pub struct Presented<'a> {
+    /// The name of the route.
+    pub route: &'a str,
+    /// The web origin of the request, `scheme://host[:port]` in lower case.
+    pub origin: Option<&'a str>,
+    /// The address of the client, cut to the prefix that stands for one client.
+    pub net: IpAddr,
+}
+
+/// A good ticket, if it was not used before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Redeemed {
+    /// Whom it speaks for, until the identity itself ends.
+    pub identity: Identity,
+    /// Its id, by which a store knows whether it was used.
+    pub id: Arc<str>,
+    /// How the identity was proven when the ticket was issued, if it says so.
+    pub via: Option<Way>,
+    /// Until when its use has to be remembered: from then on it is refused anyway.
+    pub spent_until: SystemTime,
+}
+
+/// Checks a ticket at `now`: its length, form, signature and algorithm, then its times, route, origin and address, in
+/// that order, and gives what it says.
+///
+/// A ticket without an origin is for any that the route lets in: it was issued to somebody who named none.
+///
+/// # Errors
+///
+/// The first [`Refusal`] that applies.
+pub fn redeem(
+    ring: &KeyRing,
+    rules: &Rules,
+    token: &str,
+    presented: &Presented<'_>,
+    now: SystemTime,
+) -> Result<Redeemed, Refusal> {
+    let form = Form::read(token)?;
+    let (key, name) =
+        ring.candidate(form.kid.as_deref(), form.algorithm).ok_or(Refusal::Invalid(Distrust::Algorithm))?;
+    let signed = verify(token, &[key]);
+    let name = name.ok_or(Refusal::Invalid(Distrust::Key))?;
+    let claims = match signed {
+        Ok(signed) => signed.claims,
+        Err(verify::Refusal::Malformed) => return Err(Refusal::Malformed),
+        Err(_) => return Err(Refusal::Invalid(Distrust::Signature)),
+    };
+    let body = form.body()?;
+    let (subject, via, until) = plain(&body)?;
+    let times = check_times(&claims, now, rules.leeway).map_err(|bad| match bad {
+        BadTime::Expired => Refusal::Expired,
+        BadTime::NotYetValid => Refusal::NotYetValid,
+        BadTime::Malformed => Refusal::Malformed,
+    })?;
+    let later = |time: SystemTime, by| time.checked_add(by).ok_or(Refusal::Malformed);
+    // We never issue such a ticket, and a store should not have to remember it.
+    if times.expires > later(later(now, rules.leeway)?, MAX_LIFETIME + Duration::from_secs(1))? {
+        return Err(Refusal::Malformed);
+    }
+    if until.map(|until| later(until, rules.leeway)).transpose()?.is_some_and(|end| end <= now) {
+        return Err(Refusal::Expired);
+    }
+    check_bonds(&body, presented)?;
+    let id: Arc<str> = body.jti.into();
+    let identity = Identity {
+        subject,
+        claims: body.claims,
+        issued: times.issued,
+        expires: until,
+        way: Way::Ticket,
+        ticket: Some(Arc::clone(&id)),
+        key: Some(name),
+    };
+    Ok(Redeemed { identity, id, via, spent_until: later(times.expires, rules.leeway)? })
+}
+
+/// The claims that have a form of their own: subject, how it was proven, when it ends. The id too, which a store keeps.
+fn plain(body: &Body) -> Result<(Subject, Option<Way>, Option<SystemTime>), Refusal> {
+    if !is_id(&body.jti) {
+        return Err(Refusal::Malformed);
+    }
+    let subject = Subject::new(&body.sub).map_err(|_| Refusal::Malformed)?;
+    let way = |label: &String| Way::ALL.into_iter().find(|way| way.label() == label).ok_or(Refusal::Malformed);
+    let via = body.via.as_ref().map(way).transpose()?;
+    let date = |number: &Number| numeric_date(&Value::Number(number.clone())).ok_or(Refusal::Malformed);
+    Ok((subject, via, body.until.as_ref().map(date).transpose()?))
+}
+
+fn check_bonds(body: &Body, presented: &Presented<'_>) -> Result<(), Refusal> {
+    if body.aud != presented.route {
+        return Err(Refusal::WrongRoute);
+    }
+    if body.origin.is_some() && body.origin.as_deref() != presented.origin {
+        return Err(Refusal::WrongOrigin);
+    }
+    if body.net.is_some_and(|net| net.to_canonical() != presented.net.to_canonical()) {
+        return Err(Refusal::WrongAddress);
+    }
+    Ok(())
+}
