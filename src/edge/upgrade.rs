@@ -39,16 +39,15 @@ impl Connection {
     ) -> Result<Response<Body>, Problem> {
         let route = found.route;
         let Handshake { accept, offered } = handshake::check(head)?;
-        self.check_origin(route, head, host)?;
-        let Auth::None = route.auth;
-        let gone = || Problem::new(StatusCode::SERVICE_UNAVAILABLE, "shutting-down", "the gateway is stopping");
-        let bridge = self.edge.bridges.of(&route.bridge).ok_or_else(gone)?;
-        let asked = Asked { head, captures: &found.captures, host, peer: self.peer, tls: self.tls, offered: &offered };
+        let site = Site::of(&head.headers, self.tls, host)?;
+        site.check(route, self.tls, host)?;
+        let credential = self.edge.door.credential(head.uri.query(), &offered)?;
+        let bridge = self.edge.bridges.of(&route.bridge).ok_or_else(stopping)?;
         let opened = tokio::select! {
-            opened = open(&bridge, asked, id, &route.path) => opened?,
-            () = self.edge.stop.shutdown.cancelled() => return Err(gone()),
+            opened = self.open(&bridge, id, head, found, host, &site, &credential) => opened?,
+            () = self.edge.stop.shutdown.cancelled() => return Err(stopping()),
         };
-        let upgrade = upgrade.take().ok_or_else(gone)?;
+        let upgrade = upgrade.take().ok_or_else(stopping)?;
 
         let mut response = Response::new(Empty::new().boxed_unsync());
         *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
@@ -56,8 +55,8 @@ impl Connection {
         fields.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
         fields.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
         fields.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
-        if let Some(subprotocol) = opened.subprotocol() {
-            fields.insert(header::SEC_WEBSOCKET_PROTOCOL, subprotocol.clone());
+        if let Some(subprotocol) = credential.answer(opened.subprotocol()) {
+            fields.insert(header::SEC_WEBSOCKET_PROTOCOL, subprotocol);
         }
         add_id(fields, id);
 
@@ -74,6 +73,47 @@ impl Connection {
         });
         Ok(response)
     }
+
+    /// Who asks, whether there is room, and what upstream says to it.
+    async fn open(
+        &self,
+        bridge: &Bridge,
+        id: Uuid,
+        head: &request::Parts,
+        found: &Found<'_, '_>,
+        host: &str,
+        site: &Site,
+        credential: &Credential<'_>,
+    ) -> Result<Opened, Problem> {
+        let (route, door) = (found.route, &self.edge.door);
+        let origin = site.origin().map(ToString::to_string);
+        let proven = match &route.auth {
+            Auth::None => None,
+            Auth::OneOf(ways) => {
+                let caller = self.caller(head, host, origin.as_deref());
+                let ticket = credential.ticket.as_ref().map(ExposeSecret::expose_secret);
+                Some(door.prove(ways, &caller, &route.name, ticket).await?)
+            }
+        };
+        if let Some(proven) = &proven {
+            door.spend(proven).await?;
+        }
+        let asked = Asked {
+            head,
+            captures: &found.captures,
+            host,
+            peer: self.peer,
+            tls: self.tls,
+            offered: &credential.offered,
+            identity: proven.as_ref().map(|proven| &proven.identity),
+        };
+        open(bridge, asked, id, &route.path).await
+    }
+}
+
+/// What is answered to whoever asks while the gateway stops.
+pub(super) fn stopping() -> Problem {
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "shutting-down", "the gateway is stopping")
 }
 
 /// Waits for the 101 to be on its way, and gives what drives the connection from then on.
