@@ -1,10 +1,12 @@
 //! Who a client is, and the formats in which that is proven. Pure: bytes and time in, values out.
 //!
 //! `who` is what is known of a client in the end. `key` and `verify` are JSON Web Tokens in general (RFC 7519), `bearer` the
-//! rules for those of others, `ticket` our own. `certificate` reads client certificates, `signer` makes the tokens that
-//! upstream gets.
+//! rules for those of others, `ticket` our own. `certificate` reads client certificates, `told` and `signer` say to upstream
+//! who a client is, in header fields and in tokens.
 
 pub mod key;
+pub mod signer;
+pub mod told;
 pub mod verify;
 mod who;
 
