@@ -19,7 +19,7 @@ use crate::protocol::headers::{self, Kept};
 use crate::protocol::message::Message;
 use crate::protocol::problem::Problem;
 use crate::protocol::query::Query;
-use crate::session::{Batch, Delivery, Payload};
+use crate::session::{Batch, Payload};
 use crate::upstream::OutgoingRequest;
 
 const TEXT_EVENT_STREAM: HeaderValue = headers::EVENT_STREAM;
@@ -151,12 +151,19 @@ impl Requests {
         OutgoingRequest { method: Method::GET, target: self.events.clone(), headers: fields, body: Bytes::new() }
     }
 
-    /// The request that carries one message, several, or the news that the client is gone.
+    /// The request that carries one message, several, or the news that the client is gone; `sequence`
+    /// is the number of its first message.
     #[must_use]
-    pub(super) fn post(&mut self, delivery: &Delivery, text_type: &HeaderValue, now: SystemTime) -> OutgoingRequest {
+    pub(super) fn post(
+        &mut self,
+        sequence: u64,
+        payload: &Payload,
+        text_type: &HeaderValue,
+        now: SystemTime,
+    ) -> OutgoingRequest {
         let mut fields = self.common(now);
         fields.insert(header::ACCEPT_ENCODING, IDENTITY);
-        let (content_type, body) = match &delivery.payload {
+        let (content_type, body) = match payload {
             Payload::Message(Message::Text(text)) => (text_type.clone(), text.clone().into()),
             Payload::Message(Message::Binary(octets)) => (OCTET_STREAM, octets.clone()),
             Payload::Batch { form, body, count } => {
@@ -168,11 +175,11 @@ impl Requests {
                 (JSON, body.clone())
             }
         };
-        let key = if let Payload::Leave(_) = delivery.payload {
+        let key = if let Payload::Leave(_) = payload {
             format!("\"{}-close\"", self.id)
         } else {
-            fields.insert(headers::TIDEGATE_SEQUENCE, HeaderValue::from(delivery.sequence));
-            format!("\"{}-{}\"", self.id, delivery.sequence)
+            fields.insert(headers::TIDEGATE_SEQUENCE, HeaderValue::from(sequence));
+            format!("\"{}-{sequence}\"", self.id)
         };
         if let Ok(key) = HeaderValue::try_from(key) {
             fields.insert(headers::IDEMPOTENCY_KEY, key);
@@ -226,3 +233,6 @@ fn fields<'a>(asked: &Asked<'a>, settings: &Settings, id: Uuid) -> Vec<(HeaderNa
     }
     fields
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,15 +6,14 @@ use std::time::SystemTime;
 use http::HeaderValue;
 use tracing::warn;
 
-use crate::identity::signer::{Said, Signed, Signer};
+use crate::identity::signer::{Said, Signed, Signer, Term};
 
 /// What says who the client of a connection is, and the newest form of it.
 #[derive(Clone, Debug)]
 pub(super) struct IdentityToken {
     signer: Arc<Signer>,
     said: Said,
-    /// The value and its times; the token stands in the value alone.
-    newest: Option<(HeaderValue, Signed)>,
+    newest: Option<(HeaderValue, Term)>,
 }
 
 impl IdentityToken {
@@ -26,13 +25,12 @@ impl IdentityToken {
     /// The value for a request at `now`. One signature serves all requests of half its lifetime. Once the identity is over it is
     /// the last one that was signed, which upstream refuses; `None` if nothing could be signed.
     pub(super) fn at(&mut self, now: SystemTime) -> Option<HeaderValue> {
-        if !self.newest.as_ref().is_some_and(|(_, signed)| signed.will_do(now)) {
+        if !self.newest.as_ref().is_some_and(|(_, term)| term.will_do(now)) {
             match self.signer.sign(&self.said, now) {
-                Ok(mut signed) => {
-                    let value = HeaderValue::try_from(std::mem::take(&mut signed.token)).ok();
-                    self.newest = value.map(|mut value| {
+                Ok(Signed { token, term }) => {
+                    self.newest = HeaderValue::try_from(token).ok().map(|mut value| {
                         value.set_sensitive(true);
-                        (value, signed)
+                        (value, term)
                     });
                 }
                 // The key has signed at the start: the system has no random bytes, or no memory.

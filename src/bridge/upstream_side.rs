@@ -120,7 +120,8 @@ impl UpstreamSide {
             events: event_limits(settings),
             timeout: settings.message_timeout,
         };
-        let request = self.requests.post(&delivery, &settings.text_type, SystemTime::now());
+        let (sequence, payload) = (delivery.sequence, &delivery.payload);
+        let request = self.requests.post(sequence, payload, &settings.text_type, SystemTime::now());
         if delivery.attempt == 0 {
             let pool = self.pool.clone();
             return self.posts.push(Box::pin(async move {

@@ -12,12 +12,12 @@ use super::pem::Files;
 use super::problem::{Problem, Problems, line_number, quote};
 use super::reader::TableReader;
 use super::report::Report;
-use super::{Config, Server, admin, listener, log, route, server, syntax, upstream};
+use super::{Config, Server, admin, identity, listener, log, route, server, syntax, upstream};
 use crate::edge::settings::Listener;
 use crate::{telemetry, upstream as backend};
 
 /// Every section once, so that every reader says which keys it knows.
-const SKELETON: &str = "[server]\n[log]\n[admin]\n[[listener]]\ntls = {}\n[upstream.x]\nendpoints = [{}]\nhealth = {}\nbreaker = {}\n[[route]]\nbridge = { reconnect = {} }\n";
+const SKELETON: &str = "[server]\n[log]\n[admin]\n[identity]\nkeys = [{}]\n[[listener]]\ntls = {}\n[upstream.x]\nendpoints = [{}]\nhealth = {}\nbreaker = {}\n[[route]]\nbridge = { reconnect = {} }\n";
 
 /// The text of a file.
 pub(super) fn read(path: &Path) -> Result<String, Problems> {
@@ -66,13 +66,21 @@ fn config(table: &DeTable<'_>, text: &str, files: Files<'_>) -> Config {
         admin::check_address(admin, &listeners, text, files.report);
     }
     let (names, upstreams) = upstreams(&mut file, files);
-    let routes: Vec<_> = file.sections("route").into_iter().filter_map(|table| route::read(table, &names)).collect();
+    let identity = file.section("identity").map(|table| identity::read(table, files));
+    let known = route::Known {
+        upstreams: &names,
+        claims: None,
+        ticket_param: "ticket",
+        identity: identity.as_ref().map(|identity| identity.audience.as_ref()),
+    };
+    let routes: Vec<_> = file.sections("route").into_iter().filter_map(|table| route::read(table, known)).collect();
     route::check_overlaps(&routes, text, files.report);
     file.finish();
     Config {
         server,
         log,
         admin: admin.map(|admin| admin.value),
+        identity: identity.and_then(|identity| identity.signer),
         listeners: listeners.into_iter().map(|listener| listener.value).collect(),
         upstreams,
         routes: routes.into_iter().map(|route| Arc::clone(&route.value)).collect(),

@@ -10,6 +10,7 @@ mod bridge;
 mod endpoints;
 mod field;
 mod file;
+mod identity;
 mod listener;
 mod log;
 mod names;
@@ -24,6 +25,7 @@ mod session;
 mod syntax;
 #[cfg(test)]
 mod tests;
+mod told;
 mod units;
 mod upstream;
 
@@ -35,6 +37,7 @@ use std::time::Duration;
 pub use self::problem::{Problem, Problems};
 pub use self::server::Server;
 pub(crate) use self::units::parse_duration;
+use crate::identity::signer::Signer;
 use crate::{admin as inside, edge, telemetry, upstream as backend};
 
 /// What durations may be that have no stricter rule of their own.
@@ -49,6 +52,8 @@ pub struct Config {
     pub log: telemetry::Settings,
     /// Where operators look inside; `None` is nowhere.
     pub admin: Option<inside::Settings>,
+    /// What makes the tokens that tell upstream who a client is; `None` makes none.
+    pub identity: Option<Arc<Signer>>,
     /// Where clients are served; at least one, each with an address of its own.
     pub listeners: Vec<edge::settings::Listener>,
     /// The backends, each with a name of its own.

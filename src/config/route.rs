@@ -12,8 +12,21 @@ use crate::edge::origin::OriginPattern;
 use crate::edge::routes::{self, RouteTable};
 use crate::edge::settings::{Auth, Route};
 
-/// Reads one route; it comes with the place of its path. `upstreams` are the names that a bridge may lead to.
-pub(super) fn read(mut table: TableReader<'_>, upstreams: &[&str]) -> Option<Located<Arc<Route>>> {
+/// What other sections say that routes and their bridges refer to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Known<'a> {
+    /// The names that a bridge may lead to.
+    pub(super) upstreams: &'a [&'a str],
+    /// The claims that an identity keeps; `None` leaves open which.
+    pub(super) claims: Option<&'a [String]>,
+    /// The query parameter of a ticket, which never goes upstream.
+    pub(super) ticket_param: &'a str,
+    /// Whether there are identity tokens, and for whom they are if not for the upstream that gets them.
+    pub(super) identity: Option<Option<&'a Arc<str>>>,
+}
+
+/// Reads one route; it comes with the place of its path.
+pub(super) fn read(mut table: TableReader<'_>, known: Known<'_>) -> Option<Located<Arc<Route>>> {
     let host = table.text("host").and_then(|host| self::host(&host, table.report()));
     let path_form = "write path = \"/chat\"; `{name}` captures a segment";
     let path = table.required("path", path_form).and_then(|path| path.text());
@@ -25,7 +38,7 @@ pub(super) fn read(mut table: TableReader<'_>, upstreams: &[&str]) -> Option<Loc
     let bridge = table
         .required("bridge", bridge_help)
         .and_then(|field| table.table_of(&field, "route.bridge", "[route.bridge]".to_owned()))
-        .and_then(|bridge| bridge::read(bridge, captures.as_deref(), upstreams));
+        .and_then(|bridge| bridge::read(bridge, captures.as_deref(), known));
     table.finish();
 
     let path = path?;

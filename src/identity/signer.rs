@@ -118,15 +118,28 @@ impl fmt::Debug for Said {
     }
 }
 
-/// A token and its times.
+/// A token.
 #[derive(Clone)]
 pub struct Signed {
     /// The token.
     pub token: String,
+    /// How long it will do.
+    pub term: Term,
+}
+
+impl fmt::Debug for Signed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Signed").field("term", &self.term).finish_non_exhaustive()
+    }
+}
+
+/// From when to when a token is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Term {
     /// When it was made, in whole seconds.
-    pub issued: SystemTime,
+    issued: SystemTime,
     /// From when on there should be a new one; `None` where that would not hold longer.
-    pub renew: Option<SystemTime>,
+    renew: Option<SystemTime>,
 }
 
 impl Signer {
@@ -190,18 +203,12 @@ impl Signer {
         token.push_str(&signature);
         let issued = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(issued)).unwrap_or(now);
         let renew = if cut.is_some() { None } else { now.checked_add(self.lifetime / 2) };
-        Ok(Signed { token, issued, renew })
+        Ok(Signed { token, term: Term { issued, renew } })
     }
 }
 
-impl fmt::Debug for Signed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Signed").field("issued", &self.issued).field("renew", &self.renew).finish_non_exhaustive()
-    }
-}
-
-impl Signed {
-    /// Whether it will do at `now`. A clock that was set back makes it one of the future, and those are refused.
+impl Term {
+    /// Whether the token will do at `now`. A clock that was set back makes it one of the future, and those are refused.
     #[must_use]
     pub fn will_do(&self, now: SystemTime) -> bool {
         self.issued <= now && self.renew.is_none_or(|renew| now < renew)
@@ -310,15 +317,15 @@ mod tests {
         let of = |expires: Option<u64>, now| {
             let signed = signer.sign(&signer.say(&ada(expires.map(at)), "app", ID).unwrap(), at(now)).unwrap();
             let exp = believed(&signed.token, signer.jwks())["exp"].as_u64().unwrap() - 1_900_000_000;
-            (signed, exp)
+            (signed.term, exp)
         };
-        let (signed, exp) = of(None, 10);
+        let (term, exp) = of(None, 10);
         assert_eq!(exp, 70);
-        assert!(signed.will_do(at(10)) && signed.will_do(at(39)) && !signed.will_do(at(40)));
-        assert!(!signed.will_do(at(9)), "the clock was set back");
-        let (signed, exp) = of(Some(50), 10);
+        assert!(term.will_do(at(10)) && term.will_do(at(39)) && !term.will_do(at(40)));
+        assert!(!term.will_do(at(9)), "the clock was set back");
+        let (term, exp) = of(Some(50), 10);
         assert_eq!(exp, 50);
-        assert!(signed.will_do(at(49)) && signed.will_do(at(51)), "a new one would not hold any longer");
+        assert!(term.will_do(at(49)) && term.will_do(at(51)), "a new one would not hold any longer");
     }
 
     #[test]
