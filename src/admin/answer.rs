@@ -29,7 +29,13 @@ tidegate
 /readyz       200 while new clients are let in, otherwise 503 and why
 /metrics      for Prometheus
 /connections  the live connections as JSON; ?route=PATTERN, ?limit=N
+
+/.well-known/jwks.json  the keys that verify identity tokens, with [identity]
 ";
+
+/// How long a key set may be kept (RFC 9111 section 5.2.2.1): a new key is published for longer than this before it signs.
+const KEPT: HeaderValue = HeaderValue::from_static("max-age=300");
+const KEY_SET: HeaderValue = HeaderValue::from_static("application/jwk-set+json");
 
 /// Answers a request. `expose` is whether it may have come under any name.
 pub(super) fn answer<B>(request: &Request<B>, expose: bool, sources: &Sources) -> Response<Body> {
@@ -37,7 +43,7 @@ pub(super) fn answer<B>(request: &Request<B>, expose: bool, sources: &Sources) -
     let mut response =
         answered.unwrap_or_else(|problem| problem.into_response().map(|body| Full::new(body).boxed_unsync()));
     let fields = response.headers_mut();
-    fields.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    fields.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     fields.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
 }
@@ -55,6 +61,12 @@ fn route<B>(request: &Request<B>, sources: &Sources) -> Result<Response<Body>, P
         "/connections" => {
             let wanted = Wanted::read(request.uri().query().unwrap_or_default())?;
             Ok(with_body(StatusCode::OK, JSON, connections::list(sources, &wanted, Instant::now()).boxed_unsync()))
+        }
+        "/.well-known/jwks.json" if sources.jwks.is_some() => {
+            let jwks = sources.jwks.as_deref().unwrap_or_default();
+            let mut answer = whole(StatusCode::OK, KEY_SET, jwks.to_owned());
+            answer.headers_mut().insert(header::CACHE_CONTROL, KEPT);
+            Ok(answer)
         }
         _ => Err(Problem::new(StatusCode::NOT_FOUND, "not-found", "there is nothing here; / says what there is")),
     }?;

@@ -168,6 +168,7 @@ mod tests {
             draining: CancellationToken::new(),
             started: Instant::now(),
             version: "0",
+            jwks: None,
         }
     }
 

@@ -50,4 +50,6 @@ pub struct Sources {
     pub started: Instant,
     /// The version of the program.
     pub version: &'static str,
+    /// The keys that verify identity tokens (RFC 7517), if there are any.
+    pub jwks: Option<Arc<str>>,
 }

@@ -11,6 +11,7 @@ mod reopen;
 mod request;
 mod settings;
 pub mod socket;
+mod token;
 mod upstream_side;
 
 use std::collections::HashMap;
@@ -22,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::memory::Memory;
 use self::registry::Registry;
+use crate::identity::signer::Signer;
 use crate::upstream::Upstream;
 pub use crate::upstream::{BreakerState, HealthState, UpstreamSnapshot};
 
@@ -45,6 +47,8 @@ pub struct Bridge {
     pub registry: Arc<Registry>,
     /// Whether there is room for further ones.
     pub memory: Arc<Memory>,
+    /// What makes identity tokens, if anything does.
+    pub signer: Option<Arc<Signer>>,
 }
 
 /// The upstreams by name, so that a route finds the one that its settings name, and what all bridges share.
@@ -53,6 +57,7 @@ pub struct Bridges {
     upstreams: HashMap<Arc<str>, Arc<Upstream>>,
     registry: Arc<Registry>,
     memory: Arc<Memory>,
+    signer: Option<Arc<Signer>>,
 }
 
 impl Bridges {
@@ -64,15 +69,21 @@ impl Bridges {
         memory: Arc<Memory>,
     ) -> Self {
         let upstreams = upstreams.into_iter().map(|upstream| (upstream.name().clone(), upstream)).collect();
-        Self { upstreams, registry, memory }
+        Self { upstreams, registry, memory, signer: None }
+    }
+
+    /// The same with what makes identity tokens.
+    #[must_use]
+    pub fn with_signer(self, signer: Option<Arc<Signer>>) -> Self {
+        Self { signer, ..self }
     }
 
     /// The bridge for a route's settings; `None` when they name no upstream, which the configuration rules out.
     #[must_use]
     pub fn of(&self, settings: &Arc<Settings>) -> Option<Bridge> {
         let upstream = self.upstreams.get(&settings.upstream)?.clone();
-        let (registry, memory) = (self.registry.clone(), self.memory.clone());
-        Some(Bridge { settings: settings.clone(), upstream, registry, memory })
+        let (registry, memory, signer) = (self.registry.clone(), self.memory.clone(), self.signer.clone());
+        Some(Bridge { settings: settings.clone(), upstream, registry, memory, signer })
     }
 
     /// How the upstreams stand, by name.

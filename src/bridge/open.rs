@@ -1,7 +1,7 @@
 //! Upstream first: the event stream is open before the client is let in.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Response, StatusCode};
@@ -45,11 +45,11 @@ pub async fn open(bridge: &Bridge, asked: Asked<'_>, id: Uuid, route: &Arc<str>)
     let began = Instant::now();
     let newcomer = bridge.memory.admit()?;
     let settings = &bridge.settings;
-    let (requests, last_event_id) = Requests::new(&asked, settings, id)?;
+    let (mut requests, last_event_id) = Requests::new(&asked, settings, bridge.signer.as_ref(), id)?;
     // A position that is no text can be passed on, but not be resumed from later.
     let position = last_event_id.as_ref().and_then(|id| std::str::from_utf8(id.as_bytes()).ok()).unwrap_or_default();
     let position = position.to_owned();
-    let request = requests.events(last_event_id);
+    let request = requests.events(last_event_id, SystemTime::now());
 
     let deadline = began + settings.open_timeout;
     let OpenAnswer { pool, response, count } =

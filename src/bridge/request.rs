@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -10,11 +12,14 @@ use http::{Method, request};
 use uuid::Uuid;
 
 use super::settings::{ForwardCookies, Settings};
+use super::token::IdentityToken;
+use crate::identity::signer::Signer;
+use crate::identity::{Identity, told};
 use crate::protocol::headers::{self, Kept};
 use crate::protocol::message::Message;
 use crate::protocol::problem::Problem;
 use crate::protocol::query::Query;
-use crate::session::{Batch, Delivery, Payload};
+use crate::session::{Batch, Payload};
 use crate::upstream::OutgoingRequest;
 
 const TEXT_EVENT_STREAM: HeaderValue = headers::EVENT_STREAM;
@@ -40,6 +45,8 @@ pub struct Asked<'a> {
     pub tls: bool,
     /// The subprotocols that it offers, in its order.
     pub offered: &'a [&'a str],
+    /// Who it speaks for, if it was asked.
+    pub identity: Option<&'a Identity>,
 }
 
 /// The part of a connection's requests that stays the same for its life.
@@ -50,6 +57,8 @@ pub(super) struct Requests {
     messages: PathAndQuery,
     /// What the client offers, which is said again at every reopening.
     offered: Option<HeaderValue>,
+    /// What says who the client is, where the route wants it signed. Boxed: most connections have none.
+    token: Option<Box<IdentityToken>>,
     /// Every idempotency key begins with it.
     id: Uuid,
 }
@@ -59,10 +68,11 @@ impl Requests {
     ///
     /// # Errors
     ///
-    /// A 400, when the client's query makes no target that could be sent.
+    /// A 400, when the client's query makes no target that could be sent; a 403, when its identity is too large to be told.
     pub(super) fn new(
         asked: &Asked<'_>,
         settings: &Settings,
+        signer: Option<&Arc<Signer>>,
         id: Uuid,
     ) -> Result<(Self, Option<HeaderValue>), Problem> {
         let query = asked.head.uri.query().unwrap_or_default();
@@ -88,9 +98,21 @@ impl Requests {
             })
             .transpose()?;
         let offered = HeaderValue::try_from(asked.offered.join(", ")).ok().filter(|offered| !offered.is_empty());
+        let mut fields = fields(asked, settings, id);
+        let mut token = None;
+        if let Some(identity) = asked.identity {
+            let told = told::fields(identity, headers::TIDEGATE_SUBJECT, &settings.claim_headers);
+            let told = told.map_err(|error| too_large(&error))?;
+            fields.extend(told.into_iter().map(|(name, value)| (name, Cow::Owned(value.into_bytes()))));
+            if let Some((audience, signer)) = settings.identity_token.as_ref().zip(signer) {
+                let said = signer.say(identity, audience, id).map_err(|error| too_large(&error))?;
+                token = Some(Box::new(IdentityToken::new(signer.clone(), said)));
+            }
+        }
         let requests = Self {
-            fields: Kept::copy(&fields(asked, settings, id)),
+            fields: Kept::copy(&fields),
             offered,
+            token,
             events: target(&settings.events)?,
             messages: target(&settings.messages)?,
             id,
@@ -103,11 +125,20 @@ impl Requests {
         self.id
     }
 
-    /// The request that opens the event stream.
-    #[must_use]
-    pub(super) fn events(&self, last_event_id: Option<HeaderValue>) -> OutgoingRequest {
+    /// The fields of every request that is made at `now`.
+    fn common(&mut self, now: SystemTime) -> HeaderMap {
         let mut fields = HeaderMap::with_capacity(16);
         self.fields.append_to(&mut fields);
+        if let Some(token) = self.token.as_mut().and_then(|token| token.at(now)) {
+            fields.insert(headers::TIDEGATE_IDENTITY, token);
+        }
+        fields
+    }
+
+    /// The request that opens the event stream.
+    #[must_use]
+    pub(super) fn events(&mut self, last_event_id: Option<HeaderValue>, now: SystemTime) -> OutgoingRequest {
+        let mut fields = self.common(now);
         fields.insert(header::ACCEPT, TEXT_EVENT_STREAM);
         fields.insert(header::CACHE_CONTROL, NO_STORE);
         fields.insert(header::ACCEPT_ENCODING, IDENTITY);
@@ -120,13 +151,19 @@ impl Requests {
         OutgoingRequest { method: Method::GET, target: self.events.clone(), headers: fields, body: Bytes::new() }
     }
 
-    /// The request that carries one message, several, or the news that the client is gone.
+    /// The request that carries one message, several, or the news that the client is gone; `sequence`
+    /// is the number of its first message.
     #[must_use]
-    pub(super) fn post(&self, delivery: &Delivery, text_type: &HeaderValue) -> OutgoingRequest {
-        let mut fields = HeaderMap::with_capacity(16);
-        self.fields.append_to(&mut fields);
+    pub(super) fn post(
+        &mut self,
+        sequence: u64,
+        payload: &Payload,
+        text_type: &HeaderValue,
+        now: SystemTime,
+    ) -> OutgoingRequest {
+        let mut fields = self.common(now);
         fields.insert(header::ACCEPT_ENCODING, IDENTITY);
-        let (content_type, body) = match &delivery.payload {
+        let (content_type, body) = match payload {
             Payload::Message(Message::Text(text)) => (text_type.clone(), text.clone().into()),
             Payload::Message(Message::Binary(octets)) => (OCTET_STREAM, octets.clone()),
             Payload::Batch { form, body, count } => {
@@ -138,11 +175,11 @@ impl Requests {
                 (JSON, body.clone())
             }
         };
-        let key = if let Payload::Leave(_) = delivery.payload {
+        let key = if let Payload::Leave(_) = payload {
             format!("\"{}-close\"", self.id)
         } else {
-            fields.insert(headers::TIDEGATE_SEQUENCE, HeaderValue::from(delivery.sequence));
-            format!("\"{}-{}\"", self.id, delivery.sequence)
+            fields.insert(headers::TIDEGATE_SEQUENCE, HeaderValue::from(sequence));
+            format!("\"{}-{sequence}\"", self.id)
         };
         if let Ok(key) = HeaderValue::try_from(key) {
             fields.insert(headers::IDEMPOTENCY_KEY, key);
@@ -152,6 +189,16 @@ impl Requests {
         fields.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
         OutgoingRequest { method: Method::POST, target: self.messages.clone(), headers: fields, body }
     }
+}
+
+/// Upstream cannot be told who the client is. The proof is good, but not for this route.
+fn too_large(error: &told::TooLarge) -> Problem {
+    Problem::new(
+        http::StatusCode::FORBIDDEN,
+        "identity-too-large",
+        "the identity holds more than can be passed on to this route",
+    )
+    .with_log(error.to_string())
 }
 
 /// The fields that go along with every request: ours, and those of the client that the route lets through. Anything
@@ -186,3 +233,6 @@ fn fields<'a>(asked: &Asked<'a>, settings: &Settings, id: Uuid) -> Vec<(HeaderNa
     }
     fields
 }
+
+#[cfg(test)]
+mod tests;

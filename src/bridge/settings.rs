@@ -23,6 +23,10 @@ pub struct Settings {
     pub forward_headers: Vec<HeaderName>,
     /// Names of the cookies that go along to upstream.
     pub forward_cookies: ForwardCookies,
+    /// Claims of the client's identity that go along, each with its header.
+    pub claim_headers: Vec<(String, HeaderName)>,
+    /// For whom the tokens are that say who the client is; `None` if upstream gets none.
+    pub identity_token: Option<Arc<str>>,
     /// Query parameters that are credentials: never sent upstream.
     pub credential_params: Vec<String>,
     /// Query parameter in which a client brings its last event id; empty turns this off.

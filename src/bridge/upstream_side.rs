@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use http::header::HeaderValue;
 use tracing::debug;
@@ -120,7 +120,8 @@ impl UpstreamSide {
             events: event_limits(settings),
             timeout: settings.message_timeout,
         };
-        let request = self.requests.post(&delivery, &settings.text_type);
+        let (sequence, payload) = (delivery.sequence, &delivery.payload);
+        let request = self.requests.post(sequence, payload, &settings.text_type, SystemTime::now());
         if delivery.attempt == 0 {
             let pool = self.pool.clone();
             return self.posts.push(Box::pin(async move {
@@ -194,7 +195,7 @@ impl UpstreamSide {
             self.position = String::new();
         }
         let position = HeaderValue::from_bytes(self.position.as_bytes()).ok().filter(|_| resume);
-        let request = self.requests.events(position);
+        let request = self.requests.events(position, SystemTime::now());
         let id = self.requests.id();
         let avoid = self.stalled.then(|| self.pool.clone());
         self.reopening = Some(Box::pin(reopen(self.bridge.clone(), request, id, self.subprotocol.clone(), avoid)));

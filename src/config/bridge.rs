@@ -11,7 +11,8 @@ use super::names;
 use super::problem::quote;
 use super::reader::TableReader;
 use super::report::nearest;
-use super::session;
+use super::route::Known;
+use super::{session, told};
 use crate::bridge::{ForwardCookies, Settings};
 use crate::protocol::template::Template;
 
@@ -22,15 +23,17 @@ const FORWARDED: [&str; 6] = ["accept-language", "user-agent", "origin", "tracep
 const CREDENTIALS: [&str; 3] = ["ticket", "access_token", "token"];
 
 /// Reads a bridge. `captures` are the names that templates may use, `None` if the path could not be read;
-/// `upstreams` those that it may lead to.
-pub(super) fn read(mut table: TableReader<'_>, captures: Option<&[&str]>, upstreams: &[&str]) -> Option<Settings> {
-    let upstream = upstream(&mut table, upstreams);
+/// `known` what other sections say.
+pub(super) fn read(mut table: TableReader<'_>, captures: Option<&[&str]>, known: Known<'_>) -> Option<Settings> {
+    let upstream = upstream(&mut table, known.upstreams);
     let events = template(&mut table, "events", captures);
     let messages = template(&mut table, "messages", captures);
     let text_type = text_type(&mut table);
     let forward_headers = forward_headers(&mut table);
     let forward_cookies = forward_cookies(&mut table);
-    let (credential_params, last_event_id_param) = params(&mut table);
+    let claim_headers = told::claim_headers(&mut table, known.claims, &forward_headers);
+    let identity_token = told::identity_token(&mut table, known.identity, upstream.as_ref());
+    let (credential_params, last_event_id_param) = params(&mut table, known.ticket_param);
     let open_timeout = table.duration("open_timeout", Duration::from_secs(10), ANY_DURATION);
     let message_timeout = table.duration("message_timeout", Duration::from_secs(30), ANY_DURATION);
     let max_event_field = table.size("max_event_field", KIB, 16..=64 * KIB);
@@ -44,6 +47,8 @@ pub(super) fn read(mut table: TableReader<'_>, captures: Option<&[&str]>, upstre
         text_type,
         forward_headers,
         forward_cookies,
+        claim_headers,
+        identity_token,
         credential_params,
         last_event_id_param,
         open_timeout,
@@ -139,7 +144,7 @@ fn forward_cookies(table: &mut TableReader<'_>) -> ForwardCookies {
 }
 
 /// The query parameters that are credentials, and the one with the last event id.
-fn params(table: &mut TableReader<'_>) -> (Vec<String>, String) {
+fn params(table: &mut TableReader<'_>, ticket: &str) -> (Vec<String>, String) {
     let report = table.report();
     let check = |text: &Located<&str>| {
         if !names::is_parameter(text.value) {
@@ -147,10 +152,14 @@ fn params(table: &mut TableReader<'_>) -> (Vec<String>, String) {
             report.wrong(Some(text.span.clone()), message, "use letters, digits, `-`, `_`, `.` and `~`");
         }
     };
-    let credentials: Vec<String> = match table.texts("credential_params") {
+    let mut credentials: Vec<String> = match table.texts("credential_params") {
         Some(texts) => texts.iter().inspect(|text| check(text)).map(|text| text.value.to_owned()).collect(),
         None => CREDENTIALS.map(str::to_owned).to_vec(),
     };
+    // A ticket is ours to redeem, whatever else is a credential.
+    if !credentials.iter().any(|credential| credential == ticket) {
+        credentials.push(ticket.to_owned());
+    }
     let last_event_id = match table.text("last_event_id_param") {
         Some(text) => {
             if !text.value.is_empty() {

@@ -12,9 +12,10 @@ use super::pem::Files;
 use super::problem::{Problem, Problems, line_number, quote};
 use super::reader::TableReader;
 use super::report::Report;
-use super::{Config, Server, admin, auth, listener, log, route, server, syntax, ticket, upstream};
+use super::{Config, Server, admin, auth, identity, listener, log, route, server, syntax, ticket, upstream};
 use crate::edge::settings::Listener;
-use crate::{telemetry, upstream as backend};
+use crate::identity::Way;
+use crate::{access, telemetry, upstream as backend};
 
 /// Every section once, so that every reader says which keys it knows.
 const SKELETON: &str = r#"
@@ -25,6 +26,8 @@ const SKELETON: &str = r#"
 cookie = {}
 mtls = {}
 [ticket]
+keys = [{}]
+[identity]
 keys = [{}]
 [[listener]]
 tls = {}
@@ -85,22 +88,37 @@ fn config(table: &DeTable<'_>, text: &str, files: Files<'_>) -> Config {
     }
     let ticket = file.section("ticket").map(|table| ticket::read(table, files));
     let (names, upstreams) = upstreams(&mut file, files);
-    let access = auth::read(&mut file, &names, asks_clients);
-    let routes: Vec<_> = file.sections("route").into_iter().filter_map(|table| route::read(table, &names)).collect();
+    let proofs = auth::read(&mut file, &names, asks_clients);
+    let ways = proofs.ways(ticket.as_ref());
+    let identity = file.section("identity").map(|table| identity::read(table, files));
+    let known = route::Known {
+        upstreams: &names,
+        claims: Some(&proofs.claims),
+        ticket_param: ticket.as_ref().map_or("ticket", |ticket| &ticket.param),
+        ways: &ways,
+        identity: identity.as_ref().map(|identity| identity.audience.as_ref()),
+    };
+    let routes: Vec<_> = file.sections("route").into_iter().filter_map(|table| route::read(table, known)).collect();
     route::check_overlaps(&routes, text, files.report);
     route::check_names(&routes, text, files.report);
     if ticket.is_some() {
         ticket::check_paths(&listeners, &routes, text, files.report);
     }
+    // Tickets need no section if there is a way to get one.
+    let ticket = ticket.or_else(|| {
+        let taken = routes.iter().any(|route| route.value.auth.takes(Way::Ticket));
+        taken.then(access::ticket::Settings::default)
+    });
     file.finish();
     Config {
         server,
         log,
         admin: admin.map(|admin| admin.value),
         ticket,
+        identity: identity.and_then(|identity| identity.signer),
         listeners: listeners.into_iter().map(|listener| listener.value).collect(),
         upstreams,
-        access,
+        access: proofs,
         routes: routes.into_iter().map(|route| Arc::clone(&route.value)).collect(),
     }
 }

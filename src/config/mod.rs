@@ -11,6 +11,7 @@ mod bridge;
 mod endpoints;
 mod field;
 mod file;
+mod identity;
 mod listener;
 mod log;
 mod names;
@@ -26,6 +27,7 @@ mod syntax;
 #[cfg(test)]
 mod tests;
 mod ticket;
+mod told;
 mod units;
 mod upstream;
 
@@ -38,6 +40,8 @@ pub use self::problem::{Problem, Problems};
 pub use self::server::Server;
 pub(crate) use self::units::parse_duration;
 use crate::{access, admin as inside, edge, telemetry, upstream as backend};
+use crate::identity::signer::Signer;
+use crate::{admin as inside, edge, telemetry, upstream as backend};
 
 /// What durations may be that have no stricter rule of their own.
 const ANY_DURATION: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_hours(1);
@@ -53,6 +57,8 @@ pub struct Config {
     pub admin: Option<inside::Settings>,
     /// How tickets are issued and redeemed; `None` is neither.
     pub ticket: Option<access::ticket::Settings>,
+    /// What makes the tokens that tell upstream who a client is; `None` makes none.
+    pub identity: Option<Arc<Signer>>,
     /// Where clients are served; at least one, each with an address of its own.
     pub listeners: Vec<edge::settings::Listener>,
     /// The backends, each with a name of its own.

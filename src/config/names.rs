@@ -2,16 +2,35 @@
 
 use http::HeaderName;
 
+use crate::protocol::headers::{OURS, folded};
+
 /// Reads the name of a client header that may go along to upstream; the error says why it may not.
 pub(super) fn header(text: &str) -> Result<HeaderName, String> {
     let name = HeaderName::from_bytes(text.as_bytes()).map_err(|_| "this is not the name of a header".to_owned())?;
-    match refusal(name.as_str()) {
+    match refusal(&folded(name.as_str())) {
         Some(reason) => Err(reason.to_owned()),
         None => Ok(name),
     }
 }
 
-/// Why a header is not for the client to set upstream.
+/// Reads the name of a header that tells upstream a claim; the error says why it cannot.
+pub(super) fn claim_header(text: &str) -> Result<HeaderName, String> {
+    let name = HeaderName::from_bytes(text.as_bytes()).map_err(|_| "this is not the name of a header".to_owned())?;
+    let folded = folded(name.as_str());
+    if folded.starts_with("tidegate-") {
+        return if OURS.iter().any(|ours| ours.as_str() == folded) {
+            Err("the contract with the backend has a meaning for it".to_owned())
+        } else {
+            Ok(name)
+        };
+    }
+    match refusal(&folded) {
+        Some(_) => Err("it has a meaning of its own in every request".to_owned()),
+        None => Ok(name),
+    }
+}
+
+/// Why a header is not for the client to set upstream. `name` is folded.
 fn refusal(name: &str) -> Option<&'static str> {
     let begins = |prefixes: &[&str]| prefixes.iter().any(|prefix| name.starts_with(prefix));
     match name {
@@ -95,11 +114,27 @@ mod tests {
         assert!(refused("sec-websocket-key").contains("handshake"));
         assert!(refused("Tidegate-Subject").contains("itself"));
         assert!(refused("x-forwarded-for").contains("itself"));
+        assert!(refused("tidegate_subject").contains("itself") && refused("Tidegate-identity").contains("itself"));
+        assert!(refused("X_Forwarded_For").contains("itself"));
         assert!(refused("forwarded").contains("itself"));
         assert!(refused("cookie").contains("`forward_cookies`"));
         assert!(refused("last-event-id").contains("contract"));
         assert!(refused("a b").contains("not the name"));
         assert!(refused("").contains("not the name"));
+    }
+
+    #[test]
+    fn claims_have_headers_of_their_own() {
+        for name in ["x-tenant", "Tidegate-Tenant", "x_roles", "authorization"] {
+            assert!(claim_header(name).is_ok(), "{name}");
+        }
+        for name in ["tidegate-subject", "Tidegate_Identity", "tidegate-connection"] {
+            assert!(claim_header(name).expect_err(name).contains("contract"), "{name}");
+        }
+        for name in ["host", "connection", "content-length", "Transfer_Encoding", "cookie", "x-forwarded-for", "accept"] {
+            assert!(claim_header(name).expect_err(name).contains("meaning of its own"), "{name}");
+        }
+        assert!(claim_header("x tenant").is_err());
     }
 
     #[test]

@@ -17,14 +17,29 @@ use crate::identity::Way;
 
 const AUTH_HELP: &str = "write \"ticket\", \"bearer\", \"cookie\", \"mtls\" or a list of them; auth = \"none\" lets in anybody, and must be said";
 
-/// Reads one route; it comes with the place of its path. `upstreams` are the names that a bridge may lead to.
-pub(super) fn read(mut table: TableReader<'_>, upstreams: &[&str]) -> Option<Located<Arc<Route>>> {
+/// What other sections say that routes and their bridges refer to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Known<'a> {
+    /// The names that a bridge may lead to.
+    pub(super) upstreams: &'a [&'a str],
+    /// The claims that an identity keeps; `None` leaves open which.
+    pub(super) claims: Option<&'a [String]>,
+    /// The query parameter of a ticket, which never goes upstream.
+    pub(super) ticket_param: &'a str,
+    /// The ways that the other sections prepare.
+    pub(super) ways: &'a [Way],
+    /// Whether there are identity tokens, and for whom they are if not for the upstream that gets them.
+    pub(super) identity: Option<Option<&'a Arc<str>>>,
+}
+
+/// Reads one route; it comes with the place of its path.
+pub(super) fn read(mut table: TableReader<'_>, known: Known<'_>) -> Option<Located<Arc<Route>>> {
     let host = table.text("host").and_then(|host| self::host(&host, table.report()));
     let path_form = "write path = \"/chat\"; `{name}` captures a segment";
     let path = table.required("path", path_form).and_then(|path| path.text());
     let captures = path.as_ref().and_then(|path| captures(path, table.report()));
     let name = table.text("name");
-    let auth = table.required("auth", AUTH_HELP).and_then(|field| auth(&field));
+    let auth = table.required("auth", AUTH_HELP).and_then(|field| auth(&field, known.ways));
     let origins = origins(&mut table);
     let choices = [("allow", MissingOrigin::Allow), ("refuse", MissingOrigin::Refuse)];
     let missing_origin = table.one_of("missing_origin", MissingOrigin::Allow, &choices);
@@ -32,14 +47,14 @@ pub(super) fn read(mut table: TableReader<'_>, upstreams: &[&str]) -> Option<Loc
     let bridge = table
         .required("bridge", bridge_help)
         .and_then(|field| table.table_of(&field, "route.bridge", "[route.bridge]".to_owned()))
-        .and_then(|bridge| bridge::read(bridge, captures.as_deref(), upstreams));
-    let table_report = table.report();
+        .and_then(|bridge| bridge::read(bridge, captures.as_deref(), known));
+    let report = table.report();
     table.finish();
 
     let path = path?;
     captures?;
     let name = match name {
-        Some(name) => Arc::from(self::name(&name, table_report)?),
+        Some(name) => Arc::from(self::name(&name, report)?),
         None => default_name(host.as_ref(), path.value),
     };
     let path_pattern = Arc::from(path.value);
@@ -65,13 +80,15 @@ fn name<'a>(text: &Located<&'a str>, report: &Report) -> Option<&'a str> {
     good.then_some(text.value)
 }
 
-/// `"none"`, or one or more of the ways to prove who one is.
-fn auth(field: &Field<'_>) -> Option<Auth> {
+/// `"none"`, or one or more of the ways to prove who one is, which must be `known`.
+fn auth(field: &Field<'_>, known: &[Way]) -> Option<Auth> {
     let choices = Way::ALL.map(|way| (way.label(), Some(way)));
     let [ticket, bearer, cookie, mtls] = choices;
     let choices = [ticket, bearer, cookie, mtls, ("none", None)];
     if matches!(field.value, DeValue::String(_)) {
-        return field.choice(&choices).map(|way| way.map_or(Auth::None, |way| Auth::OneOf(vec![way])));
+        let Some(way) = field.choice(&choices)? else { return Some(Auth::None) };
+        check_known(field, way, known);
+        return Some(Auth::OneOf(vec![way]));
     }
     let items = field.texts()?;
     if items.is_empty() {
@@ -81,6 +98,9 @@ fn auth(field: &Field<'_>) -> Option<Auth> {
     // All are looked at before one that is wrong counts.
     let ways: Vec<_> = field.items()?.iter().map(|item| item.choice(&choices)).collect();
     let ways: Vec<Option<Way>> = ways.into_iter().collect::<Option<_>>()?;
+    for (item, way) in field.items()?.iter().zip(&ways) {
+        way.iter().for_each(|way| check_known(item, *way, known));
+    }
     let all: Option<Vec<Way>> = ways.into_iter().collect();
     if all.is_none() {
         field.wrong(
@@ -89,6 +109,20 @@ fn auth(field: &Field<'_>) -> Option<Auth> {
         );
     }
     all.map(Auth::OneOf)
+}
+
+/// Reports a way that no section prepares.
+fn check_known(field: &Field<'_>, way: Way, known: &[Way]) {
+    if known.contains(&way) {
+        return;
+    }
+    let help = match way {
+        Way::Ticket => "nobody can get one: write [auth.cookie], [auth.bearer] or [auth.mtls], which say who may, or [ticket] with the keys of whoever makes them",
+        Way::Bearer => "write [auth.bearer], which says whose tokens are good",
+        Way::Cookie => "write [auth.cookie], which says who is asked about them",
+        Way::Mtls => "write [auth.mtls], and `client_ca` in a [[listener]]",
+    };
+    field.report.absent(Some(field.span.clone()), format!("nothing is said about {}", quote(way.label())), help);
 }
 
 /// Reports routes that are called the same: a ticket for one would be one for the other.

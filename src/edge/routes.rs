@@ -220,6 +220,8 @@ mod tests {
                 text_type: HeaderValue::from_static("text/plain"),
                 forward_headers: Vec::new(),
                 forward_cookies: ForwardCookies::None,
+                claim_headers: Vec::new(),
+                identity_token: None,
                 credential_params: Vec::new(),
                 last_event_id_param: String::new(),
                 open_timeout: second,

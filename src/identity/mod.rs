@@ -3,11 +3,15 @@
 //! `who` is what is known of a client in the end. `key` and `verify` are JSON Web Tokens in general (RFC 7519), `bearer` the
 //! rules for those of others, `ticket` our own. `certificate` reads client certificates, `answer` what an application says of
 //! its cookies, `signer` makes the tokens that upstream gets.
+//! rules for those of others, `ticket` our own. `certificate` reads client certificates, `told` and `signer` say to upstream
+//! who a client is, in header fields and in tokens.
 
 pub mod answer;
 pub mod certificate;
 pub mod key;
 pub mod ticket;
+pub mod signer;
+pub mod told;
 pub mod verify;
 mod who;
 

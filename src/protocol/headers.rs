@@ -17,6 +17,10 @@ pub const TIDEGATE_COUNT: HeaderName = HeaderName::from_static("tidegate-count")
 pub const TIDEGATE_EVENT: HeaderName = HeaderName::from_static("tidegate-event");
 /// The subprotocols that the client offers, comma-separated in its order.
 pub const TIDEGATE_SUBPROTOCOLS: HeaderName = HeaderName::from_static("tidegate-subprotocols");
+/// Who the client is.
+pub const TIDEGATE_SUBJECT: HeaderName = HeaderName::from_static("tidegate-subject");
+/// A token that says who the client is, signed by the gateway.
+pub const TIDEGATE_IDENTITY: HeaderName = HeaderName::from_static("tidegate-identity");
 /// Names one message, so that upstream can recognise a repetition.
 pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// Position in an event stream (WHATWG HTML, "The `Last-Event-ID` header").
@@ -37,10 +41,28 @@ pub fn set_unbuffered(headers: &mut HeaderMap) {
     headers.insert(X_ACCEL_BUFFERING, HeaderValue::from_static("no"));
 }
 
+/// Every `Tidegate-*` field that requests to upstream can have.
+pub const OURS: [HeaderName; 7] = [
+    TIDEGATE_CONNECTION,
+    TIDEGATE_SEQUENCE,
+    TIDEGATE_COUNT,
+    TIDEGATE_EVENT,
+    TIDEGATE_SUBPROTOCOLS,
+    TIDEGATE_SUBJECT,
+    TIDEGATE_IDENTITY,
+];
+
+/// The name by which backends of the CGI kind know a header: they cannot tell `_` from `-` (RFC 3875 section 4.1.18), so that
+/// names which differ in nothing else are one.
+#[must_use]
+pub fn folded(name: &str) -> String {
+    name.to_ascii_lowercase().replace('_', "-")
+}
+
 /// Whether a client header of this name can be put on a route's list of those that go along to upstream.
 ///
 /// Left out are hop-by-hop fields (RFC 9110 section 7.6.1), those of the WebSocket handshake, those that tidegate sets
-/// itself, and cookies, which have a list of their own.
+/// itself, and cookies, which have a list of their own; also under names that some backends take for these.
 #[must_use]
 pub fn may_forward(name: &HeaderName) -> bool {
     const NEVER: [&str; 19] = [
@@ -64,8 +86,8 @@ pub fn may_forward(name: &HeaderName) -> bool {
         "transfer-encoding",
         "upgrade",
     ];
-    let name = name.as_str();
-    !NEVER.contains(&name)
+    let name = folded(name.as_str());
+    !NEVER.contains(&name.as_str())
         && !["tidegate-", "sec-websocket-", "x-forwarded-", "proxy-"].iter().any(|prefix| name.starts_with(prefix))
 }
 
@@ -186,7 +208,13 @@ mod tests {
         for name in ["host", "tidegate-subject", "x-forwarded-for", "sec-websocket-key", "cookie", "connection"] {
             assert!(!may_forward(&HeaderName::from_static(name)), "{name}");
         }
-        for name in ["authorization", "user-agent", "x-request-id"] {
+        for name in ["tidegate_subject", "tidegate_x", "x_forwarded-for", "content_length", "transfer_encoding"] {
+            assert!(!may_forward(&HeaderName::from_static(name)), "{name} is another to us and the same to a backend");
+        }
+        for name in OURS {
+            assert!(!may_forward(&name), "{name}");
+        }
+        for name in ["authorization", "user-agent", "x-request-id", "x_request_id"] {
             assert!(may_forward(&HeaderName::from_static(name)), "{name}");
         }
     }
