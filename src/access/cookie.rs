@@ -159,8 +159,8 @@ impl Cookie {
         let shown = client.get_all(header::COOKIE).iter().filter_map(|cookies| match &self.settings.cookies {
             Cookies::All => Some(Cow::Borrowed(cookies.as_bytes())).filter(|cookies| !cookies.is_empty()),
             Cookies::Named(names) => {
-                let named = headers::cookies_named(cookies.to_str().ok()?, names)?;
-                Some(Cow::Owned(named.into_bytes()))
+                let kept = headers::cookies_named(cookies.to_str().ok()?, names)?;
+                Some(Cow::Owned(kept.into_bytes()))
             }
         });
         shown.reduce(|before, cookies| Cow::Owned([&before, &b"; "[..], &cookies].concat()))

@@ -37,7 +37,7 @@ pub enum Unusable {
     /// A field that stands for something is there twice, or is not UTF-8.
     #[error("its field {0} is there twice, or is no text")]
     Field(HeaderName),
-    /// `exp` is no NumericDate.
+    /// `exp` is no number of seconds since 1970.
     #[error("its exp is no date")]
     Expiry,
 }
