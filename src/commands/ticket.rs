@@ -58,7 +58,7 @@ impl Failure {
     }
 
     /// It went wrong.
-    fn failed(why: impl ToString) -> Self {
+    fn failed(why: impl std::fmt::Display) -> Self {
         Self::Because(exit::FAILED, why.to_string())
     }
 }

@@ -110,7 +110,7 @@ fn source(table: &mut TableReader<'_>, place: &Field<'_>, files: Files<'_>) -> O
             files.bytes(&file, "name a file that holds the secret or key, and nothing else").map(Into::into)
         }
         (None, Some(name)) => {
-            let found = std::env::var_os(name.value).map(|value| value.into_encoded_bytes());
+            let found = std::env::var_os(name.value).map(std::ffi::OsString::into_encoded_bytes);
             if found.is_none() {
                 let message = format!("there is no variable {} in the environment", quote(name.value));
                 table.report().wrong(Some(name.span), message, "set it before tidegate starts, or name a file");

@@ -51,7 +51,8 @@ async fn a_ticket_is_made_and_accepted_by_the_same_keys_alone() {
     let check = ["ticket", "explain", "--config", "tidegate.toml"];
     let (code, text, _) = run(&files, &check, &format!("{ticket}\n")).await;
     assert_eq!(code, 0, "{text}");
-    for said in ["\"https://app.example\"", "\"tenant\": \"north=1\"", "expires: ", ", in 1", "good, of key \"k1\""] {
+    for said in ["\"https://app.example\"", "\"tenant\": \"north=1\"", "expires: ", " GMT, in ", "good, of key \"k1\""]
+    {
         assert!(text.contains(said), "{said} in {text}");
     }
     fs::write(files.path().join("secret"), "another secret that is as long as this").unwrap();

@@ -30,8 +30,8 @@ pub(super) struct Args {
     /// Whom it speaks for
     #[arg(long, value_name = "SUBJECT")]
     subject: String,
-    /// The only web origin that may use it, such as https://app.example
-    #[arg(long, value_name = "ORIGIN")]
+    /// The only web origin that may use it.
+    #[arg(long, value_name = "ORIGIN", help = "The only web origin that may use it, such as https://app.example")]
     origin: Option<String>,
     /// A claim of the identity, as text; may be repeated
     #[arg(long = "claim", value_name = "NAME=VALUE")]

@@ -8,11 +8,11 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, EncodingKey};
 use tidegate::edge::credential;
 use tidegate::identity::Way;
-use tidegate::identity::ticket::{
-    KeyRing, MAX_LIFETIME, MAX_TICKET, Presented, Rules, explain, is_ticket, redeem,
-};
+use tidegate::identity::ticket::{KeyRing, MAX_LIFETIME, MAX_TICKET, Presented, Rules, explain, is_ticket, redeem};
 
 const SECRET: [u8; 32] = [7; 32];
+/// When everything happens, in seconds since 1970.
+const NOW: u64 = 1_800_000_000;
 const LEEWAY: Duration = Duration::from_secs(5);
 
 /// Three readings of the bytes: as the text of a ticket; as a query and a list of subprotocols, cut at the first line feed;
@@ -27,17 +27,14 @@ pub fn check(input: &[u8]) {
 }
 
 fn now() -> SystemTime {
-    UNIX_EPOCH + Duration::from_secs(1_800_000_000)
+    UNIX_EPOCH + Duration::from_secs(NOW)
 }
 
 /// Whether a text lets anybody in, with what must hold then.
 fn presented(token: &str) -> bool {
     let ring = KeyRing::random(&SECRET);
-    let presented = Presented {
-        route: "chat",
-        origin: Some("https://app.example"),
-        net: IpAddr::V4(Ipv4Addr::LOCALHOST),
-    };
+    let presented =
+        Presented { route: "chat", origin: Some("https://app.example"), net: IpAddr::V4(Ipv4Addr::LOCALHOST) };
     let explained = explain(token);
     let Ok(redeemed) = redeem(&ring, &Rules { leeway: LEEWAY }, token, &presented, now()) else { return false };
     assert!(token.len() <= MAX_TICKET && is_ticket(token));
