@@ -38,7 +38,7 @@ pub enum Format {
 mod lines;
 pub mod metrics;
 
-pub use lines::{Opening, Refused, chain, connection_closed, connection_opened, refused};
+pub use lines::{Opening, Refused, chain, connection_closed, connection_opened, refused, ticket_issued};
 
 /// Libraries whose debug and trace lines can hold request heads, and with them credentials: they are kept at `info`
 /// whatever the filter says.

@@ -61,7 +61,15 @@ pub fn find<'a>(query: Option<&str>, offered: &[&'a str], param: &str) -> Result
     })
 }
 
-impl Credential<'_> {
+impl<'a> Credential<'a> {
+    /// What a request says on a route that takes no tickets.
+    #[must_use]
+    pub fn without(offered: &[&'a str]) -> Self {
+        let offered: Vec<_> = offered.iter().copied().filter(|name| !name.starts_with(TICKET)).collect();
+        Self { ticket: None, offered, marker: false, by_subprotocol: false }
+    }
+
+
     /// The subprotocol that the client is told, given the one that upstream chose.
     ///
     /// A browser gives a connection up whose answer names none of the subprotocols that it offered. So where upstream has

@@ -142,7 +142,8 @@ impl Reception {
             () = shutdown.cancelled() => return,
         };
         let certificate = stream.certificate().map(Arc::new);
-        let connection = Connection { edge, peer, tls: self.tls.is_some(), certificate, slot: Arc::new(slot) };
+        let (tls, ticket_path) = (self.tls.is_some(), self.settings.ticket_path.clone());
+        let connection = Connection { edge, peer, tls, certificate, ticket_path, slot: Arc::new(slot) };
         let mut served = std::pin::pin!(
             http1::Builder::new()
                 .timer(TokioTimer::new())

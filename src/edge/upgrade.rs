@@ -9,10 +9,12 @@ use http::{Response, StatusCode, request};
 use http_body_util::{BodyExt as _, Empty};
 use hyper::upgrade::{OnUpgrade, Parts, Upgraded};
 use hyper_util::rt::TokioIo;
+use secrecy::ExposeSecret;
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::OwnedSemaphorePermit;
 use uuid::Uuid;
 
+use super::credential::{self, Credential};
 use super::handshake::{self, Handshake};
 use super::http::{Body, Connection, add_id};
 use super::routes::Found;
@@ -20,8 +22,9 @@ use super::settings::Auth;
 use super::site::Site;
 use super::stream::ClientStream;
 use super::websocket::WebSocket;
-use crate::bridge::Stop;
+use crate::bridge::{Bridge, Stop};
 use crate::bridge::open::{Asked, Opened, open};
+use crate::identity::Way;
 use crate::protocol::problem::Problem;
 
 /// How long a client whose upgrade was refused may take to end its side.
@@ -41,7 +44,10 @@ impl Connection {
         let Handshake { accept, offered } = handshake::check(head)?;
         let site = Site::of(&head.headers, self.tls, host)?;
         site.check(route, self.tls, host)?;
-        let credential = self.edge.door.credential(head.uri.query(), &offered)?;
+        let credential = match self.edge.door.ticket_param() {
+            Some(param) if route.auth.takes(Way::Ticket) => credential::find(head.uri.query(), &offered, param)?,
+            _ => Credential::without(&offered),
+        };
         let bridge = self.edge.bridges.of(&route.bridge).ok_or_else(stopping)?;
         let opened = tokio::select! {
             opened = self.open(&bridge, id, head, found, host, &site, &credential) => opened?,

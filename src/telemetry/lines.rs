@@ -11,6 +11,7 @@ use http::StatusCode;
 use tracing::{debug, info};
 use uuid::Uuid;
 
+use crate::identity::Identity;
 use crate::protocol::problem::Problem;
 use crate::session::{Cause, Counts, Party};
 
@@ -92,6 +93,12 @@ pub fn connection_closed(opening: &Opening, cause: &Cause, failure: Option<&str>
         unsent = counts.unsent,
         "connection closed"
     );
+}
+
+/// Somebody has been given a ticket. Its id is not the ticket.
+pub fn ticket_issued(request: Uuid, peer: SocketAddr, route: &str, identity: &Identity, ticket: &str) {
+    let (subject, by) = (&identity.subject, identity.way.label());
+    info!(connection = %request, %peer, route, %subject, by, ticket, "ticket issued");
 }
 
 /// A request was refused. One that no route takes is scanners' noise and said at `debug` only.
