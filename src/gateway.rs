@@ -1,5 +1,7 @@
 //! The composition root: the only file that knows every part. It builds them, owns their tasks, and ends them in order.
 
+mod door;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
+use crate::access;
 use crate::admin;
 use crate::bridge::memory::{Change, Memory};
 use crate::bridge::registry::Registry;
@@ -44,6 +47,15 @@ pub enum StartError {
         /// What the TLS library said.
         source: rustls::Error,
     },
+    /// The TLS library refuses what bearer keys are fetched with.
+    #[error("TLS settings for auth.bearer.jwks cannot be used")]
+    Keys(#[source] rustls::Error),
+    /// Redis cannot be asked with these settings.
+    #[error("the settings of [redis] cannot be used")]
+    Redis(#[from] access::redis::Unusable),
+    /// The system gives no random bytes, without which there are no tickets.
+    #[error(transparent)]
+    Random(#[from] access::ticket::NoRandomness),
     /// Two routes take the same requests, which the configuration rules out.
     #[error("two routes overlap")]
     Overlap,

@@ -12,7 +12,8 @@ use super::bearer::Bearer;
 use super::caller::{Caller, PrefixLengths};
 use super::cookie::Cookie;
 use super::mtls::Mtls;
-use super::rates::Rates;
+use super::redis::Redis;
+use super::rates::{Rates, too_many_tickets};
 use super::revoked::Revoker;
 use super::spent::{NotSpent, Spent};
 use super::ticket::{IssueError, Recipient, Tickets};
@@ -33,6 +34,8 @@ pub struct Door {
     pub tickets: Option<Counter>,
     /// Who was sent away.
     pub revoker: Arc<Revoker>,
+    /// What several gateways share.
+    pub redis: Option<Arc<Redis>>,
     /// How much of an address stands for one client.
     pub prefixes: PrefixLengths,
 }
@@ -49,9 +52,9 @@ pub struct Counter {
     /// Name of the query parameter that tickets come in.
     pub param: Arc<str>,
     /// How many an identity gets.
-    pub identities: Rates<Arc<str>>,
+    pub identities: Rates,
     /// How many an address gets.
-    pub addresses: Rates<IpAddr>,
+    pub addresses: Rates,
 }
 
 /// A ticket, and whom it was given to.
@@ -109,7 +112,7 @@ impl Door {
                 (way, _) => self.other(*way, caller).await?.map(|identity| Proven { identity, spend: None }),
             };
             let Some(proven) = proven else { continue };
-            if self.revoker.refuses(&proven.identity, SystemTime::now()) {
+            if self.revoker.refuses(&proven.identity) {
                 return Err(match way {
                     Way::Ticket => Refusal::Revoked.into(),
                     _ => challenge(Problem::new(StatusCode::UNAUTHORIZED, "revoked", "this proof was revoked"), ways),
@@ -169,7 +172,7 @@ impl Door {
     pub fn check_rate(&self, address: IpAddr) -> Result<(), Problem> {
         let Some(counter) = &self.tickets else { return Ok(()) };
         let address = self.prefixes.of(address);
-        counter.addresses.take(address, Instant::now()).map_err(|wait| too_many(wait, "address"))
+        counter.addresses.take(&address, Instant::now()).map_err(too_many_tickets)
     }
 
     /// Gives a caller a ticket for the route of this name.
@@ -180,8 +183,7 @@ impl Door {
     pub async fn issue(&self, caller: &Caller<'_>, route: &str) -> Result<Issued, Problem> {
         let counter = self.tickets.as_ref().ok_or(Refusal::Missing)?;
         let Proven { identity, .. } = self.prove(&counter.issue_to, caller, route, None).await?;
-        let subject = Arc::from(identity.subject.as_str());
-        counter.identities.take(subject, Instant::now()).map_err(|wait| too_many(wait, "identity"))?;
+        counter.identities.take(&identity.subject, Instant::now()).map_err(too_many_tickets)?;
         let recipient = Recipient { route, origin: caller.origin, net: self.prefixes.of(caller.address) };
         let minted = counter.tickets.issue(&identity, &recipient).map_err(no_ticket)?;
         let lifetime = minted.expires.duration_since(SystemTime::now()).unwrap_or_default();
@@ -210,12 +212,6 @@ fn store(why: String) -> Problem {
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, "ticket-store-unavailable", detail)
         .with_header(header::RETRY_AFTER, HeaderValue::from_static("1"))
         .with_log(why)
-}
-
-fn too_many(wait: Duration, whose: &str) -> Problem {
-    let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-    Problem::new(StatusCode::TOO_MANY_REQUESTS, "too-many-tickets", format!("too many tickets for one {whose}"))
-        .with_header(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)))
 }
 
 /// Says which proofs are taken (RFC 9110 section 11.6.1), as far as there is a scheme for them.

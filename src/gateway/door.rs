@@ -1,0 +1,76 @@
+//! The door, put together: what proves clients, where spent tickets are remembered, and who was sent away.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::StartError;
+use crate::access::bearer::Bearer;
+use crate::access::caller::PrefixLengths;
+use crate::access::cookie::Cookie;
+use crate::access::mtls::Mtls;
+use crate::access::rates::Rates;
+use crate::access::redis::Redis;
+use crate::access::revoked::{self, Revoker};
+use crate::access::spent::Spent;
+use crate::access::ticket::{self, Store, Tickets};
+use crate::access::{self, Counter, Door};
+use crate::bridge::registry::Registry;
+use crate::identity::Way;
+use crate::upstream::Upstream;
+
+/// Identities and addresses whose tickets are counted at once; each costs about 30 bytes.
+const MOST_COUNTED: usize = 1_000_000;
+
+/// What the configuration says about it.
+pub(super) struct Plans {
+    pub(super) proofs: access::Settings,
+    pub(super) ticket: Option<ticket::Settings>,
+    pub(super) redis: Option<access::redis::Settings>,
+    pub(super) revocation: revoked::Settings,
+    pub(super) prefixes: PrefixLengths,
+}
+
+/// Builds the door. What it keeps going runs on `tasks` and ends with `stop`.
+pub(super) fn build(
+    plans: Plans,
+    upstreams: &[Arc<Upstream>],
+    registry: &Arc<Registry>,
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+) -> Result<Door, StartError> {
+    let Plans { proofs, ticket, redis, revocation, prefixes } = plans;
+    let callers = proofs.callers();
+    let redis = redis.map(|redis| Redis::start(redis, tasks, stop.clone())).transpose()?;
+    let bearer = proofs.bearer.map(|bearer| Bearer::new(bearer, tasks, stop)).transpose().map_err(StartError::Keys)?;
+    let cookie = proofs.cookie.and_then(|cookie| {
+        // The configuration names one that there is.
+        let upstream = upstreams.iter().find(|upstream| **upstream.name() == *cookie.upstream)?.clone();
+        Some(Cookie::new(cookie, upstream))
+    });
+    let tickets = ticket.map(|ticket| counter(&ticket, callers, redis.clone())).transpose()?;
+    let live = registry.clone();
+    let revoker = Arc::new(Revoker::new(revocation, redis.clone(), move |revocation| live.revoke(revocation)));
+    revoker.follow(tasks, stop.clone());
+    Ok(Door { bearer, cookie, mtls: proofs.mtls.map(Mtls::new), tickets, revoker, redis, prefixes })
+}
+
+fn counter(settings: &ticket::Settings, callers: Vec<Way>, redis: Option<Arc<Redis>>) -> Result<Counter, StartError> {
+    let now = Instant::now();
+    let rates = |per_minute| Rates::new(per_minute, MOST_COUNTED, now);
+    let spent = match (settings.store, redis) {
+        (Store::Redis, Some(redis)) => Spent::in_redis(redis),
+        // The configuration refuses a store in Redis without one.
+        (Store::Memory | Store::Redis, _) => Spent::in_memory(settings.max_spent),
+    };
+    Ok(Counter {
+        tickets: Tickets::new(settings)?,
+        spent,
+        issue_to: settings.issue_to.clone().unwrap_or(callers),
+        param: settings.param.clone(),
+        identities: rates(settings.per_identity),
+        addresses: rates(settings.per_address),
+    })
+}
