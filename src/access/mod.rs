@@ -2,4 +2,9 @@
 //!
 //! The formats are in [`identity`](crate::identity), pure; here is what needs a clock, a store or a request to somebody.
 
+pub mod bearer;
 pub mod caller;
+pub mod jwks;
+mod settings;
+
+pub use settings::Settings;

@@ -12,12 +12,12 @@ use super::pem::Files;
 use super::problem::{Problem, Problems, line_number, quote};
 use super::reader::TableReader;
 use super::report::Report;
-use super::{Config, Server, admin, listener, log, route, server, syntax, upstream};
+use super::{Config, Server, admin, auth, listener, log, route, server, syntax, upstream};
 use crate::edge::settings::Listener;
-use crate::{telemetry, upstream as backend};
+use crate::{access, telemetry, upstream as backend};
 
 /// Every section once, so that every reader says which keys it knows.
-const SKELETON: &str = "[server]\n[log]\n[admin]\n[[listener]]\ntls = {}\n[upstream.x]\nendpoints = [{}]\nhealth = {}\nbreaker = {}\n[[route]]\nbridge = { reconnect = {} }\n";
+const SKELETON: &str = "[server]\n[log]\n[admin]\n[auth]\nbearer = { keys = [{}], jwks = {} }\n[[listener]]\ntls = {}\n[upstream.x]\nendpoints = [{}]\nhealth = {}\nbreaker = {}\n[[route]]\nbridge = { reconnect = {} }\n";
 
 /// The text of a file.
 pub(super) fn read(path: &Path) -> Result<String, Problems> {
@@ -57,6 +57,7 @@ fn config(table: &DeTable<'_>, text: &str, files: Files<'_>) -> Config {
     let mut file = TableReader::file(files.report, table);
     let server = file.section("server").map_or_else(Server::default, server::read);
     let log = file.section("log").map_or_else(telemetry::Settings::default, log::read);
+    let auth = file.section("auth").map_or_else(access::Settings::default, |table| auth::read(table, files));
     let listeners: Vec<_> =
         file.sections("listener").into_iter().filter_map(|table| listener::read(table, files)).collect();
     check_addresses(&listeners, text, files.report);
@@ -73,6 +74,7 @@ fn config(table: &DeTable<'_>, text: &str, files: Files<'_>) -> Config {
         server,
         log,
         admin: admin.map(|admin| admin.value),
+        auth,
         listeners: listeners.into_iter().map(|listener| listener.value).collect(),
         upstreams,
         routes: routes.into_iter().map(|route| Arc::clone(&route.value)).collect(),

@@ -6,6 +6,7 @@
 //! program take.
 
 mod admin;
+mod auth;
 mod bridge;
 mod endpoints;
 mod field;
@@ -35,7 +36,7 @@ use std::time::Duration;
 pub use self::problem::{Problem, Problems};
 pub use self::server::Server;
 pub(crate) use self::units::parse_duration;
-use crate::{admin as inside, edge, telemetry, upstream as backend};
+use crate::{access, admin as inside, edge, telemetry, upstream as backend};
 
 /// What durations may be that have no stricter rule of their own.
 const ANY_DURATION: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_hours(1);
@@ -49,6 +50,8 @@ pub struct Config {
     pub log: telemetry::Settings,
     /// Where operators look inside; `None` is nowhere.
     pub admin: Option<inside::Settings>,
+    /// What proves a client.
+    pub auth: access::Settings,
     /// Where clients are served; at least one, each with an address of its own.
     pub listeners: Vec<edge::settings::Listener>,
     /// The backends, each with a name of its own.
