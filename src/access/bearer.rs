@@ -91,23 +91,25 @@ impl Bearer {
 
     /// The outer error: nobody can say yet.
     async fn judge_by(&self, remote: &Remote, token: &str) -> Result<Result<Identity, BearerRefusal>, Problem> {
-        let known = remote.current();
-        let mut judged = judge(token, &known.keys, &self.rules, SystemTime::now());
-        let mut is_there = known.fetched.is_some();
-        let may_change = match judged {
-            Err(BearerRefusal::UnknownKey) => true,
-            // Of a set that is not there, any key might be the one.
-            Err(BearerRefusal::Untrusted) => !is_there,
-            _ => false,
-        };
-        if may_change && remote.renewed().await {
+        let mut fetches = 0;
+        loop {
             let known = remote.current();
-            is_there = known.fetched.is_some();
-            judged = judge(token, &known.keys, &self.rules, SystemTime::now());
-        }
-        match judged {
-            Err(BearerRefusal::UnknownKey | BearerRefusal::Untrusted) if !is_there => Err(unavailable(remote.wait())),
-            judged => Ok(judged),
+            let judged = judge(token, &known.keys, &self.rules, SystemTime::now());
+            let is_there = known.fetched.is_some();
+            let may_change = match judged {
+                Err(BearerRefusal::UnknownKey) => true,
+                // Of a set that is not there, any key might be the one.
+                Err(BearerRefusal::Untrusted) => !is_there,
+                _ => false,
+            };
+            if !may_change {
+                return Ok(judged);
+            }
+            // A fetch that was under way may have begun before there was such a key; the second one has not.
+            if fetches == 2 || !remote.renewed().await {
+                return if is_there { Ok(judged) } else { Err(unavailable(remote.wait())) };
+            }
+            fetches += 1;
         }
     }
 

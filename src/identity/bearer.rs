@@ -8,6 +8,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::StatusCode;
 use http::header::{AUTHORIZATION, HeaderMap, HeaderValue, WWW_AUTHENTICATE};
 use jsonwebtoken::Algorithm;
+use memchr::memchr_iter;
 use serde_json::{Map, Value};
 
 use super::jwks::is_key_name;
@@ -106,7 +107,7 @@ pub fn token_in(headers: &HeaderMap) -> Result<Option<&str>, BearerRefusal> {
     }
     // RFC 9110 section 11.1: the scheme is case-insensitive, and a space or more follow.
     let Some((scheme, rest)) = field.as_bytes().split_at_checked("Bearer ".len()) else { return Ok(None) };
-    if !scheme.eq_ignore_ascii_case(b"Bearer ") || rest.iter().filter(|byte| **byte == b'.').count() != 2 {
+    if !scheme.eq_ignore_ascii_case(b"Bearer ") || memchr_iter(b'.', rest).count() != 2 {
         return Ok(None);
     }
     let token = std::str::from_utf8(rest).map_err(|_| BearerRefusal::Malformed)?;

@@ -1,8 +1,13 @@
 //! Bearer tokens with keys that come from a server of their own, which changes them, fails and comes back.
 
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{AUTHORIZATION, HeaderMap, HeaderValue, RETRY_AFTER};
+use rcgen::CertifiedKey;
+use rustls::pki_types::PrivateKeyDer;
+use rustls::{RootCertStore, ServerConfig};
 use serde_json::json;
 use tidegate::access::bearer::{Bearer, Settings};
 use tidegate::access::jwks;
@@ -12,6 +17,7 @@ use tidegate::identity::refresh::RefreshRule;
 use tidegate::identity::{Algorithm, Identity};
 use tidegate::protocol::problem::Problem;
 use tidegate::upstream::Endpoint;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -21,7 +27,7 @@ use crate::support::{FakeUpstream, must};
 
 /// Bearer tokens that are believed if a key set vouches for them.
 struct Door {
-    bearer: std::sync::Arc<Bearer>,
+    bearer: Arc<Bearer>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -29,11 +35,16 @@ struct Door {
 const RULE: RefreshRule = RefreshRule { refresh: Duration::from_hours(1), cooldown: Duration::from_hours(1) };
 
 impl Door {
-    fn open(address: std::net::SocketAddr, rule: RefreshRule) -> Self {
-        let endpoint = Endpoint { tls: false, authority: address.to_string().parse().unwrap(), weight: 1 };
+    fn open(address: SocketAddr, rule: RefreshRule) -> Self {
+        Self::open_with(address, rule, None)
+    }
+
+    /// The same over TLS, if there is somebody to vouch for the server.
+    fn open_with(address: SocketAddr, rule: RefreshRule, roots: Option<Arc<RootCertStore>>) -> Self {
+        let endpoint = Endpoint { tls: roots.is_some(), authority: address.to_string().parse().unwrap(), weight: 1 };
         let timeout = Duration::from_secs(10);
         let jwks = jwks::Settings {
-            place: jwks::place(endpoint, None, timeout),
+            place: jwks::place(endpoint, roots, timeout),
             target: "/keys?v=1".parse().unwrap(),
             algorithms: USUAL_ALGORITHMS.to_vec(),
             rule,
@@ -236,5 +247,46 @@ async fn what_is_no_bearer_token_is_for_others_to_judge() {
     assert_eq!((twice.status.as_u16(), twice.kind), (400, "authorization-repeated"));
     let huge = format!("{}.e30.e30", "A".repeat(1024 * 1024));
     assert_eq!(door.word(&huge).await, "token-malformed");
+    door.close().await;
+}
+
+#[tokio::test]
+async fn a_token_whose_key_came_after_a_fetch_had_begun_waits_for_the_next() {
+    let mut server = FakeUpstream::start().await;
+    let (old, new) = (Signer::new("old", Algorithm::ES256), Signer::new("new", Algorithm::ES256));
+    let door = Door::open(server.address, RefreshRule { refresh: Duration::from_millis(100), ..RULE });
+    serve(&mut server, set(&[&old])).await;
+    let regular = server.next_open().await;
+    let waiting = door.knocking(new.token());
+    // The runtime has one thread: after a turn of it, the token waits.
+    tokio::task::yield_now().await;
+    regular.answer(set(&[&old]));
+    serve(&mut server, set(&[&old, &new])).await;
+    assert!(waiting.await.unwrap().is_ok());
+    door.close().await;
+}
+
+#[tokio::test]
+async fn a_key_set_is_taken_over_tls_from_whom_the_authority_vouches_for_and_from_nobody_else() {
+    let made = |name: &str| rcgen::generate_simple_self_signed(vec![name.to_owned()]).unwrap();
+    let CertifiedKey { cert, signing_key } = made("127.0.0.1");
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let key = PrivateKeyDer::Pkcs8(signing_key.serialize_der().into());
+    let config = config.with_no_client_auth().with_single_cert(vec![cert.der().clone()], key).unwrap();
+    let mut server = FakeUpstream::start_with(Some(TlsAcceptor::from(Arc::new(config))), None).await;
+    let signer = Signer::new("a", Algorithm::ES256);
+    let trusting = |certificate: &rcgen::Certificate| {
+        let mut roots = RootCertStore::empty();
+        roots.add(certificate.der().clone()).unwrap();
+        Door::open_with(server.address, RULE, Some(Arc::new(roots)))
+    };
+    let (misled, door) = (trusting(&made("127.0.0.1").cert), trusting(&cert));
+    assert_eq!(misled.word(&signer.token()).await, "keys-unavailable");
+    let waiting = door.knocking(signer.token());
+    serve(&mut server, set(&[&signer])).await;
+    assert!(waiting.await.unwrap().is_ok());
+    server.assert_untouched();
+    misled.close().await;
     door.close().await;
 }

@@ -44,11 +44,8 @@ const JWKS_FORM: &str = "write jwks = { url = \"https://id.example.com/jwks.json
 
 const URL_FORM: &str = "write https://, a host, maybe a port, and a path";
 
-/// What `jwks` gives.
-enum Source {
-    File(Vec<VerifyKey>),
-    Url(jwks::Settings),
-}
+/// What `jwks` gives: the keys of a file, or where others come from.
+type Source = (Vec<VerifyKey>, Option<jwks::Settings>);
 
 pub(super) fn read(
     mut table: TableReader<'_>,
@@ -75,16 +72,8 @@ pub(super) fn read(
         claims: claims.to_vec(),
     };
     table.finish();
-    let jwks = match source {
-        None => None,
-        Some(source) => match source? {
-            Source::File(set) => {
-                keys.extend(set);
-                None
-            }
-            Source::Url(settings) => Some(settings),
-        },
-    };
+    let (set, jwks) = source.unwrap_or_else(|| Some(Source::default()))?;
+    keys.extend(set);
     Some(Settings { keys, jwks, rules })
 }
 
@@ -150,18 +139,23 @@ fn source(outer: &TableReader<'_>, field: &Field<'_>, algorithms: &[Algorithm], 
             }
             let file = file.text()?;
             let bytes = files.bytes(&file, "name a file that holds a JSON Web Key Set")?;
+            // What is wrong with `algorithms` was reported, and says nothing of the set.
+            if algorithms.is_empty() {
+                return None;
+            }
             let set = KeySet::parse(&bytes, algorithms);
             let wrong = |bad: &dyn std::fmt::Display| {
                 let help = "write a JSON Web Key Set (RFC 7517) with the public keys of whoever signs the tokens";
                 files.report.wrong(Some(file.span.clone()), format!("cannot use {}: {bad}", quote(file.value)), help);
             };
-            set.map_err(|bad| wrong(&bad)).ok().map(|set| Source::File(set.keys))
+            set.map_err(|bad| wrong(&bad)).ok().map(|set| (set.keys, None))
         }
         (None, Some(url)) => {
             let (endpoint, target) = place(&url)?;
             let roots = roots(&url, std::slice::from_ref(&endpoint), ca.as_ref(), files)?;
             let place = jwks::place(endpoint, roots, timeout);
-            Some(Source::Url(jwks::Settings { place, target, algorithms: algorithms.to_vec(), rule, timeout }))
+            let settings = jwks::Settings { place, target, algorithms: algorithms.to_vec(), rule, timeout };
+            Some((Vec::new(), Some(settings)))
         }
         (None, None) => {
             field.wrong("`jwks` says neither `file` nor `url`", JWKS_FORM);
