@@ -1,13 +1,25 @@
 //! Who is let in: what proves a client, which tickets are spent, who was sent away, and how many may be in.
 //!
-//! `cookie` asks the application who a client is, and `answers` remembers what it said; `mtls` goes by client certificates.
-//! The formats are in [`identity`](crate::identity), pure; here is what needs a clock, a store or a request to somebody.
+//! `door` asks for all of that in order. `bearer` goes by tokens of others, whose keys `jwks` fetches; `cookie` asks the
+//! application who a client is, and `answers` remembers what it said; `mtls` goes by client certificates; `ticket` by our own
+//! tickets, which are `spent` once. `revoked` is who was sent away, `limits` how many connections there may be, `rates` how
+//! often tickets may be asked for. The formats are in [`identity`](crate::identity), pure; here is what needs a clock, a
+//! store or a request to somebody.
 
 mod answers;
+pub mod bearer;
 pub mod caller;
 pub mod cookie;
+mod door;
+pub mod jwks;
+pub mod limits;
 pub mod mtls;
+pub mod rates;
+pub mod redis;
+pub mod revoked;
 mod settings;
-
-pub use settings::Settings;
+pub mod spent;
 pub mod ticket;
+
+pub use door::{Counter, Door, Issued, Proven};
+pub use settings::Settings;

@@ -73,7 +73,7 @@ fn one<'a>(table: &TableReader<'a>, item: &Field<'a>) -> Option<(Field<'a>, Endp
 }
 
 /// Reads `http://host[:port]` or `https://host[:port]`; the error says what to write.
-fn endpoint(text: &str) -> Result<Endpoint, String> {
+pub(super) fn endpoint(text: &str) -> Result<Endpoint, String> {
     let form = || "write http:// or https://, a host and maybe a port, as in \"http://127.0.0.1:9000\"".to_owned();
     let (scheme, rest) = text.split_once("://").ok_or_else(form)?;
     let (tls, default_port) = match scheme {

@@ -23,6 +23,7 @@ const SKELETON: &str = r#"
 [log]
 [admin]
 [auth]
+bearer = { keys = [{}], jwks = {} }
 cookie = {}
 mtls = {}
 [ticket]
@@ -88,7 +89,7 @@ fn config(table: &DeTable<'_>, text: &str, files: Files<'_>) -> Config {
     }
     let ticket = file.section("ticket").map(|table| ticket::read(table, files));
     let (names, upstreams) = upstreams(&mut file, files);
-    let proofs = auth::read(&mut file, &names, asks_clients);
+    let proofs = auth::read(&mut file, &names, asks_clients, files);
     let ways = proofs.ways(ticket.as_ref());
     let identity = file.section("identity").map(|table| identity::read(table, files));
     let known = route::Known {
@@ -114,11 +115,11 @@ fn config(table: &DeTable<'_>, text: &str, files: Files<'_>) -> Config {
         server,
         log,
         admin: admin.map(|admin| admin.value),
+        auth: proofs,
         ticket,
         identity: identity.and_then(|identity| identity.signer),
         listeners: listeners.into_iter().map(|listener| listener.value).collect(),
         upstreams,
-        access: proofs,
         routes: routes.into_iter().map(|route| Arc::clone(&route.value)).collect(),
     }
 }

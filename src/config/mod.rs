@@ -41,7 +41,6 @@ pub use self::server::Server;
 pub(crate) use self::units::parse_duration;
 use crate::{access, admin as inside, edge, telemetry, upstream as backend};
 use crate::identity::signer::Signer;
-use crate::{admin as inside, edge, telemetry, upstream as backend};
 
 /// What durations may be that have no stricter rule of their own.
 const ANY_DURATION: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_hours(1);
@@ -59,12 +58,12 @@ pub struct Config {
     pub ticket: Option<access::ticket::Settings>,
     /// What makes the tokens that tell upstream who a client is; `None` makes none.
     pub identity: Option<Arc<Signer>>,
+    /// What proves a client.
+    pub auth: access::Settings,
     /// Where clients are served; at least one, each with an address of its own.
     pub listeners: Vec<edge::settings::Listener>,
     /// The backends, each with a name of its own.
     pub upstreams: Vec<backend::Settings>,
-    /// What proves who a client is.
-    pub access: access::Settings,
     /// What is let in and where it goes; at least one, no two for the same requests, each to one of the upstreams.
     pub routes: Vec<Arc<edge::settings::Route>>,
 }

@@ -129,7 +129,7 @@ fn rate(table: &mut TableReader<'_>, key: &'static str, default: u32) -> NonZero
 
 /// Who vouches for the endpoints; `Some(None)` if none of them needs that.
 #[expect(clippy::option_option, reason = "the outer one is failure, as everywhere in this module")]
-fn roots(
+pub(super) fn roots(
     field: &Field<'_>,
     endpoints: &[Endpoint],
     ca: Option<&Field<'_>>,

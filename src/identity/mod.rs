@@ -1,16 +1,19 @@
 //! Who a client is, and the formats in which that is proven. Pure: bytes and time in, values out.
 //!
-//! `who` is what is known of a client in the end. `key` and `verify` are JSON Web Tokens in general (RFC 7519), `bearer` the
-//! rules for those of others, `ticket` our own. `certificate` reads client certificates, `answer` what an application says of
-//! its cookies, `signer` makes the tokens that upstream gets.
-//! rules for those of others, `ticket` our own. `certificate` reads client certificates, `told` and `signer` say to upstream
-//! who a client is, in header fields and in tokens.
+//! `who` is what is known of a client in the end. `key` and `verify` are JSON Web Tokens in general (RFC 7519); `bearer` is the
+//! rules for those of others, whose keys are `public`, come in sets (`jwks`) and change (`refresh`); `ticket` is our own.
+//! `certificate` reads client certificates, `answer` what an application says of its cookies. `told` and `signer` say to
+//! upstream who a client is, in header fields and in tokens.
 
 pub mod answer;
+pub mod bearer;
 pub mod certificate;
+pub mod jwks;
 pub mod key;
-pub mod ticket;
+pub mod public;
+pub mod refresh;
 pub mod signer;
+pub mod ticket;
 pub mod told;
 pub mod verify;
 mod who;

@@ -6,6 +6,7 @@ mod support;
 
 mod admin;
 mod backpressure;
+mod bearer;
 mod check;
 mod clients;
 mod cluster;

@@ -1,19 +1,24 @@
-//! `[auth]`: what proves who a client is.
+//! `[auth]`: what proves a client.
 
+mod bearer;
 mod cookie;
 mod mtls;
 #[cfg(test)]
 mod tests;
 
+use super::pem::Files;
 use super::reader::TableReader;
 use crate::access::Settings;
 
-/// Reads the section, if it is there. `upstreams` are the names of those that may be asked; `asks_clients` is whether a
-/// listener asks clients for certificates.
-pub(super) fn read(file: &mut TableReader<'_>, upstreams: &[&str], asks_clients: bool) -> Settings {
+/// Reads the section, if it is there. What could not be read is left out, and was reported. `upstreams` are the names of
+/// those that may be asked; `asks_clients` is whether a listener asks clients for certificates.
+pub(super) fn read(file: &mut TableReader<'_>, upstreams: &[&str], asks_clients: bool, files: Files<'_>) -> Settings {
     let Some(mut table) = file.section("auth") else { return Settings::default() };
-    let claims: Vec<String> =
-        table.texts("claims").unwrap_or_default().into_iter().map(|claim| claim.value.to_owned()).collect();
+    let claims = claims(&mut table);
+    let bearer = table.field("bearer").and_then(|field| {
+        let inner = table.table_of(&field, "auth.bearer", "[auth.bearer]".to_owned())?;
+        bearer::read(inner, &field, &claims, files)
+    });
     let cookie = table
         .field("cookie")
         .and_then(|field| table.table_of(&field, "auth.cookie", "[auth.cookie]".to_owned()))
@@ -26,5 +31,16 @@ pub(super) fn read(file: &mut TableReader<'_>, upstreams: &[&str], asks_clients:
         table.table_of(&field, "auth.mtls", "[auth.mtls]".to_owned()).map(|table| mtls::read(table, &claims))
     });
     table.finish();
-    Settings { claims, cookie, mtls }
+    Settings { claims, bearer, cookie, mtls }
+}
+
+fn claims(table: &mut TableReader<'_>) -> Vec<String> {
+    let mut claims = Vec::new();
+    for name in table.texts("claims").unwrap_or_default() {
+        if name.value.is_empty() {
+            table.report().wrong(Some(name.span), "a claim has a name", "write claims = [\"tenant\", \"email\"]");
+        }
+        claims.push(name.value.to_owned());
+    }
+    claims
 }

@@ -12,11 +12,11 @@ fn auth(lines: &str) -> String {
 
 #[test]
 fn an_application_that_is_asked_is_read_with_its_defaults() {
-    assert!(parse(&file("", "", "", "", "")).expect("sound").access.cookie.is_none());
+    assert!(parse(&file("", "", "", "", "")).expect("sound").auth.cookie.is_none());
     let least = "cookie = { upstream = \"app\", path = \"/who?x=1\", cookies = [\"sid\"] }";
     let read = |text: &str| {
         let config = parse(&auth(text)).unwrap_or_else(|problems| panic!("{problems}"));
-        config.access.cookie.expect("an application")
+        config.auth.cookie.expect("an application")
     };
     let cookie = read(least);
     assert_eq!((&*cookie.upstream, cookie.path.as_str()), ("app", "/who?x=1"));
@@ -88,7 +88,7 @@ fn client_certificates_need_an_authority_and_tls() {
         assert_eq!(clients.is_some(), asked);
         assert_eq!(clients.is_some_and(|clients| clients.client_auth_mandatory()), required);
     }
-    let subject = listener("[auth.mtls]\nsubject = \"san-uri\"", ca).expect("sound").access.mtls.expect("read").subject;
+    let subject = listener("[auth.mtls]\nsubject = \"san-uri\"", ca).expect("sound").auth.mtls.expect("read").subject;
     assert_eq!(subject, SubjectFrom::Uri);
 
     assert!(told("[auth.mtls]", "").contains("no listener asks clients for a certificate"));

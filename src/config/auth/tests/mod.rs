@@ -1,0 +1,2 @@
+mod bearer;
+mod ways;
