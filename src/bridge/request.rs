@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -40,6 +41,8 @@ pub struct Asked<'a> {
     pub tls: bool,
     /// The subprotocols that it offers, in its order.
     pub offered: &'a [&'a str],
+    /// Until when it is proven who the client is; `None` is without an end.
+    pub expires: Option<SystemTime>,
 }
 
 /// The part of a connection's requests that stays the same for its life.

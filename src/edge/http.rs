@@ -145,7 +145,15 @@ impl Connection {
         let Auth::None = route.auth;
         let gone = || Problem::new(StatusCode::SERVICE_UNAVAILABLE, "shutting-down", "the gateway is stopping");
         let bridge = self.edge.bridges.of(&route.bridge).ok_or_else(gone)?;
-        let asked = Asked { head, captures: &found.captures, host, peer: self.peer, tls: self.tls, offered: &offered };
+        let asked = Asked {
+            head,
+            captures: &found.captures,
+            host,
+            peer: self.peer,
+            tls: self.tls,
+            offered: &offered,
+            expires: None,
+        };
         let opened = tokio::select! {
             opened = open(&bridge, asked, id, &route.path) => opened?,
             () = self.edge.stop.shutdown.cancelled() => return Err(gone()),

@@ -84,7 +84,7 @@ impl World {
     pub(super) fn new(settings: Settings) -> Self {
         let (settings, now) = (Arc::new(settings), Instant::now());
         Self {
-            session: Session::new(settings.clone(), 0, now),
+            session: Session::new(settings.clone(), 0, None, now),
             settings,
             now,
             up: Up::default(),

@@ -50,7 +50,7 @@ pub(super) struct World {
 impl World {
     pub(super) fn new(settings: Settings, seed: u64) -> Self {
         let now = Instant::now();
-        let session = Session::new(Arc::new(settings.clone()), seed, now);
+        let session = Session::new(Arc::new(settings.clone()), seed, None, now);
         Self {
             scene: Scene { session, now, outputs: Vec::new() },
             settings,
