@@ -3,3 +3,5 @@
 //! The formats are in [`identity`](crate::identity), pure; here is what needs a clock, a store or a request to somebody.
 
 pub mod caller;
+pub mod limits;
+pub mod rates;

@@ -17,7 +17,7 @@ use crate::edge::settings::Listener;
 use crate::{telemetry, upstream as backend};
 
 /// Every section once, so that every reader says which keys it knows.
-const SKELETON: &str = "[server]\n[log]\n[admin]\n[[listener]]\ntls = {}\n[upstream.x]\nendpoints = [{}]\nhealth = {}\nbreaker = {}\n[[route]]\nbridge = { reconnect = {} }\n";
+const SKELETON: &str = "[server]\n[log]\n[admin]\n[[listener]]\ntls = {}\n[upstream.x]\nendpoints = [{}]\nhealth = {}\nbreaker = {}\n[[route]]\nlimits = {}\nbridge = { reconnect = {} }\n";
 
 /// The text of a file.
 pub(super) fn read(path: &Path) -> Result<String, Problems> {

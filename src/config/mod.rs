@@ -10,6 +10,7 @@ mod bridge;
 mod endpoints;
 mod field;
 mod file;
+mod limits;
 mod listener;
 mod log;
 mod names;

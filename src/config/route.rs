@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::bridge;
 use super::field::Located;
+use super::limits;
 use super::problem::{line_number, quote};
 use super::reader::TableReader;
 use super::report::Report;
@@ -21,6 +22,11 @@ pub(super) fn read(mut table: TableReader<'_>, upstreams: &[&str]) -> Option<Loc
     let auth_help = "write auth = \"none\" to let in anybody; that must be said, and nothing else exists yet";
     let auth = table.required("auth", auth_help).and_then(|auth| auth.choice(&[("none", Auth::None)]));
     let origins = origins(&mut table);
+    let limits = table
+        .field("limits")
+        .and_then(|field| table.table_of(&field, "route.limits", "[route.limits]".to_owned()))
+        .map(limits::read)
+        .unwrap_or_default();
     let bridge_help = "write bridge = { upstream = \"...\", events = \"...\", messages = \"...\" }";
     let bridge = table
         .required("bridge", bridge_help)
@@ -30,7 +36,7 @@ pub(super) fn read(mut table: TableReader<'_>, upstreams: &[&str]) -> Option<Loc
 
     let path = path?;
     captures?;
-    let route = Route { host, path: Arc::from(path.value), origins, auth: auth?, bridge: Arc::new(bridge?) };
+    let route = Route { host, path: Arc::from(path.value), origins, auth: auth?, limits, bridge: Arc::new(bridge?) };
     Some(Located { value: Arc::new(route), span: path.span })
 }
 

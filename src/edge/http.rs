@@ -29,6 +29,7 @@ use super::routes::{Found, RouteTable};
 use super::settings::{Auth, Route};
 use super::stream::ClientStream;
 use super::websocket::WebSocket;
+use crate::access::limits::Limits;
 use crate::bridge::open::{Asked, Opened, open};
 use crate::bridge::registry::Registry;
 use crate::bridge::{Bridges, Stop};
@@ -51,6 +52,8 @@ pub struct Edge {
     pub routes: RouteTable,
     /// From the route's settings to its upstream.
     pub bridges: Bridges,
+    /// How many may be let in, of the routes in their order.
+    pub limits: Limits,
     /// For requests that no route takes.
     pub fallback: Option<Fallback>,
     /// Owner of every client connection's task.
@@ -145,6 +148,8 @@ impl Connection {
         let Auth::None = route.auth;
         let gone = || Problem::new(StatusCode::SERVICE_UNAVAILABLE, "shutting-down", "the gateway is stopping");
         let bridge = self.edge.bridges.of(&route.bridge).ok_or_else(gone)?;
+        // Free again wherever this ends; a connection that comes of it keeps it.
+        let place = self.edge.limits.admit(found.index, None, self.peer.ip())?;
         let asked = Asked {
             head,
             captures: &found.captures,
@@ -180,7 +185,7 @@ impl Connection {
             if let Some(driven) = let_in.await {
                 driven.await;
             }
-            drop(slot);
+            drop((slot, place));
         });
         Ok(response)
     }

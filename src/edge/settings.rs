@@ -8,6 +8,7 @@ use rustls::sign::CertifiedKey;
 
 use super::hosts::HostPattern;
 use super::origin::OriginPattern;
+use crate::access::limits::RouteLimits;
 use crate::bridge;
 
 /// One address on which clients are served.
@@ -40,6 +41,8 @@ pub struct Route {
     pub origins: Vec<OriginPattern>,
     /// Who is let in.
     pub auth: Auth,
+    /// How many are let in at once.
+    pub limits: RouteLimits,
     /// What it is bridged to.
     pub bridge: Arc<bridge::Settings>,
 }

@@ -42,7 +42,7 @@ pub struct Session {
     up: Uplink,
     down: Downlink,
     /// How fast the client may send; `None` is as fast as it likes.
-    gate: Option<Box<Gate>>,
+    pub(super) gate: Option<Box<Gate>>,
     stream: MainStream,
     backoff: Backoff,
     seen: Seen,

@@ -2,6 +2,7 @@
 
 mod limits;
 mod properties;
+mod rates;
 mod reopening;
 mod simulation;
 
