@@ -12,6 +12,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use crate::access;
+use crate::access::limits::Limits;
 use crate::admin;
 use crate::bridge::memory::{Change, Memory};
 use crate::bridge::registry::Registry;
@@ -119,12 +120,14 @@ impl Gateway {
         let listeners = config.listeners.into_iter().map(Listener::bind).collect::<Result<Vec<_>, _>>()?;
         let admin = config.admin.as_ref().map(admin::Server::bind).transpose()?;
         let registry = Arc::new(Registry::new(config.routes.iter().map(|route| route.path.clone())));
+        let limits = Limits::new(config.routes.iter().map(|route| route.limits), config.server.prefixes);
         let routes = RouteTable::build(config.routes).map_err(|_| StartError::Overlap)?;
         let memory = gateway.watch_memory(config.server.max_memory);
         let bridges = Bridges::new(upstreams.iter().cloned(), registry.clone(), memory.clone()).with_signer(config.identity.clone());
         let edge = Arc::new(Edge {
             routes,
             bridges: bridges.clone(),
+            limits,
             fallback,
             connections: gateway.connections.clone(),
             stop: gateway.stop.clone(),

@@ -33,6 +33,8 @@ pub struct Opened {
     events: EventStream,
     opening: Opening,
     newcomer: Newcomer,
+    /// When the client's identity ends.
+    expires: Option<Instant>,
 }
 
 /// Asks upstream for the event stream of a new connection.
@@ -67,7 +69,8 @@ pub async fn open(bridge: &Bridge, asked: Asked<'_>, id: Uuid, route: &Arc<str>)
         took: began.elapsed(),
     };
     let bridge = bridge.clone();
-    Ok(Opened { subprotocol, bridge, requests, pool, events, opening, newcomer })
+    let expires = asked.identity.and_then(|identity| identity.expires).and_then(|expires| instant_of(expires, SystemTime::now(), Instant::now()));
+    Ok(Opened { subprotocol, bridge, requests, pool, events, opening, newcomer, expires })
 }
 
 impl Opened {
@@ -92,7 +95,7 @@ impl Opened {
         drop(self.newcomer);
         // The low half of a version 7 UUID is random but for two bits.
         let (_, seed) = self.requests.id().as_u64_pair();
-        let session = Session::new(self.bridge.settings.session.clone(), seed, now);
+        let session = Session::new(self.bridge.settings.session.clone(), seed, self.expires, now);
         let upstream = UpstreamSide::new(self.bridge, self.requests, self.pool, self.events, self.subprotocol);
         let mut driver = Driver::new(session, socket, upstream, live);
         let opening = self.opening;
@@ -102,6 +105,12 @@ impl Opened {
             driver.close(&cause, &counts);
         }
     }
+}
+
+/// When the clock of the machine, which shows `wall` at `now`, will show `time`, if nobody sets it meanwhile: a connection
+/// does not follow it when it is set. `now` if it is past; `None` if it is too far away to be said.
+fn instant_of(time: SystemTime, wall: SystemTime, now: Instant) -> Option<Instant> {
+    now.checked_add(time.duration_since(wall).unwrap_or_default())
 }
 
 /// How large the parts of an event may be: base64 takes four bytes for three, and may be wrapped.
@@ -209,4 +218,19 @@ async fn relay(status: StatusCode, fields: &HeaderMap, body: Body, settings: &Se
         problem.body = Some((media_type.clone(), octets));
     }
     problem
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_of_day_becomes_an_instant_however_far_away_it_is() {
+        let (wall, now, hour) =
+            (SystemTime::UNIX_EPOCH + Duration::from_hours(500_000), Instant::now(), Duration::from_hours(1));
+        assert_eq!(instant_of(wall + hour, wall, now), Some(now + hour));
+        assert_eq!(instant_of(wall - hour, wall, now), Some(now), "what is past ends at once");
+        let last = Duration::from_secs(i64::MAX as u64);
+        assert_eq!(instant_of(SystemTime::UNIX_EPOCH + last, SystemTime::UNIX_EPOCH, now), None);
+    }
 }

@@ -37,6 +37,7 @@ endpoints = [{}]
 health = {}
 breaker = {}
 [[route]]
+limits = {}
 bridge = { reconnect = {} }
 "#;
 

@@ -12,6 +12,7 @@ mod endpoints;
 mod field;
 mod file;
 mod identity;
+mod limits;
 mod listener;
 mod log;
 mod names;

@@ -6,6 +6,7 @@ use toml::de::DeValue;
 
 use super::bridge;
 use super::field::{Field, Located};
+use super::limits;
 use super::problem::{line_number, quote};
 use super::reader::TableReader;
 use super::report::Report;
@@ -43,6 +44,11 @@ pub(super) fn read(mut table: TableReader<'_>, known: Known<'_>) -> Option<Locat
     let origins = origins(&mut table);
     let choices = [("allow", MissingOrigin::Allow), ("refuse", MissingOrigin::Refuse)];
     let missing_origin = table.one_of("missing_origin", MissingOrigin::Allow, &choices);
+    let limits = table
+        .field("limits")
+        .and_then(|field| table.table_of(&field, "route.limits", "[route.limits]".to_owned()))
+        .map(limits::read)
+        .unwrap_or_default();
     let bridge_help = "write bridge = { upstream = \"...\", events = \"...\", messages = \"...\" }";
     let bridge = table
         .required("bridge", bridge_help)
@@ -59,7 +65,7 @@ pub(super) fn read(mut table: TableReader<'_>, known: Known<'_>) -> Option<Locat
     };
     let path_pattern = Arc::from(path.value);
     let route =
-        Route { name, host, path: path_pattern, origins, missing_origin, auth: auth?, bridge: Arc::new(bridge?) };
+        Route { name, host, path: path_pattern, origins, missing_origin, auth: auth?, limits, bridge: Arc::new(bridge?) };
     Some(Located { value: Arc::new(route), span: path.span })
 }
 

@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::reader::TableReader;
+use crate::access::caller::PrefixLengths;
 
 /// From what a process with one route needs to start, up to what no machine has.
 const MAX_MEMORY: RangeInclusive<usize> = 16 * 1024 * 1024..=16 * 1024 * 1024 * 1024 * 1024;
@@ -19,11 +20,18 @@ pub struct Server {
     /// Resident memory in bytes above which no new connection is let in; `None` is four fifths of what the process may
     /// have.
     pub max_memory: Option<u64>,
+    /// How much of an address stands for one client.
+    pub prefixes: PrefixLengths,
 }
 
 impl Default for Server {
     fn default() -> Self {
-        Self { drain_timeout: Duration::from_secs(10), threads: None, max_memory: None }
+        Self {
+            drain_timeout: Duration::from_secs(10),
+            threads: None,
+            max_memory: None,
+            prefixes: PrefixLengths::default(),
+        }
     }
 }
 
@@ -34,6 +42,14 @@ pub(super) fn read(mut table: TableReader<'_>) -> Server {
     let threads = table.field("threads").and_then(|field| field.integer(1..=1024));
     let threads = threads.and_then(|threads| NonZeroUsize::new(usize::try_from(threads).ok()?));
     let max_memory = table.field("max_memory").and_then(|field| field.size(MAX_MEMORY)).map(|bytes| bytes as u64);
+    let mut bits = |key, default: u8, range| {
+        let bits = table.field(key).and_then(|field| field.integer(range));
+        bits.and_then(|bits| u8::try_from(bits).ok()).unwrap_or(default)
+    };
+    let prefixes = PrefixLengths {
+        v4: bits("ipv4_prefix", defaults.prefixes.v4, 8..=32),
+        v6: bits("ipv6_prefix", defaults.prefixes.v6, 16..=128),
+    };
     table.finish();
-    Server { drain_timeout, threads, max_memory }
+    Server { drain_timeout, threads, max_memory, prefixes }
 }

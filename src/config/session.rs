@@ -11,7 +11,7 @@ use super::names;
 use super::problem::quote;
 use super::reader::TableReader;
 use crate::protocol::Text;
-use crate::session::{Batch, NamedEvents, OnGap, Overflow, Reconnect, RefusedMessage, Retry, Settings};
+use crate::session::{Batch, NamedEvents, OnGap, OverRate, Overflow, Rate, Reconnect, RefusedMessage, Retry, Settings};
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
@@ -28,6 +28,7 @@ pub(super) fn read(table: &mut TableReader<'_>, message_timeout: Duration, max_e
     let retry = [("safe", Retry::Safe), ("idempotent", Retry::Idempotent)];
     let batch = [("off", Batch::Off), ("ndjson", Batch::Ndjson), ("json-array", Batch::JsonArray)];
     let overflow = [("pause", Overflow::Pause), ("close", Overflow::Close), ("drop-oldest", Overflow::DropOldest)];
+    let over_rate = [("pause", OverRate::Pause), ("close", OverRate::Close)];
     let in_flight = table.field("in_flight").and_then(|field| field.integer(1..=64));
     let settings = Settings {
         max_message_size: table.size("max_message_size", defaults.max_message_size, 1..=64 * MIB),
@@ -40,6 +41,9 @@ pub(super) fn read(table: &mut TableReader<'_>, message_timeout: Duration, max_e
         batch_size: table.size("batch_size", defaults.batch_size, KIB..=64 * MIB),
         replies: table.flag("replies", defaults.replies),
         auto_reply: auto_reply(table),
+        message_rate: message_rate(table),
+        byte_rate: byte_rate(table),
+        over_rate: table.one_of("over_rate", defaults.over_rate, &over_rate),
         overflow: table.one_of("overflow", defaults.overflow, &overflow),
         send_queue: table.size("send_queue", defaults.send_queue, KIB..=1024 * MIB),
         named_events: table.one_of("named_events", defaults.named_events, &named),
@@ -59,6 +63,31 @@ pub(super) fn read(table: &mut TableReader<'_>, message_timeout: Duration, max_e
     };
     check(table, &settings, message_timeout);
     settings
+}
+
+/// How many messages the client may send: `message_rate` and `message_burst`.
+fn message_rate(table: &mut TableReader<'_>) -> Option<Rate> {
+    let mut number = |key| table.field(key).and_then(|field| field.integer(1..=1_000_000));
+    let (rate, burst) = (number("message_rate"), number("message_burst"));
+    self::rate(table, ["message_rate", "message_burst"], rate, burst)
+}
+
+/// How many bytes: `byte_rate` and `byte_burst`.
+fn byte_rate(table: &mut TableReader<'_>) -> Option<Rate> {
+    let mut size = |key| table.field(key).and_then(|field| field.size(KIB..=1024 * MIB)).map(|bytes| bytes as u64);
+    let (rate, burst) = (size("byte_rate"), size("byte_burst"));
+    self::rate(table, ["byte_rate", "byte_burst"], rate, burst)
+}
+
+/// A rate per second; its burst is what comes in a second unless said otherwise.
+fn rate(table: &TableReader<'_>, keys: [&str; 2], rate: Option<u64>, burst: Option<u64>) -> Option<Rate> {
+    let [rate_key, burst_key] = keys;
+    if table.span(rate_key).is_none() && burst.is_some() {
+        let message = format!("`{burst_key}` has no effect, because there is no `{rate_key}`");
+        table.report().wrong(table.span(burst_key), message, format!("write `{rate_key}`, or take it out"));
+    }
+    let number = |number: u64| NonZeroU32::new(u32::try_from(number).ok()?);
+    Some(Rate::per_second(number(rate?)?, number(burst.or(rate)?)?))
 }
 
 /// What only a view of several values shows.

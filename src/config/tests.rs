@@ -8,6 +8,9 @@ use rcgen::{CertificateParams, KeyPair};
 use tempfile::TempDir;
 
 use super::*;
+use crate::access::caller::PrefixLengths;
+use crate::access::limits::RouteLimits;
+use crate::session::{OverRate, Rate};
 
 const EVERY_KEY: &str = include_str!("../../config/tidegate.toml");
 const LOCAL: &str = include_str!("../../config/local.toml");
@@ -189,7 +192,8 @@ fn a_broken_header_is_all_that_is_said_of_its_table() {
 fn unknown_keys_are_told_with_the_nearest_or_all_known_ones() {
     assert!(only(&file("[server]\nthread = 1", "", "", "", "")).contains("did you mean `threads`?"));
     assert!(
-        only(&file("[server]\ncolour = 1", "", "", "", "")).ends_with("known here: drain_timeout, threads, max_memory")
+        only(&file("[server]\ncolour = 1", "", "", "", ""))
+            .ends_with("known here: drain_timeout, threads, max_memory, ipv4_prefix, ipv6_prefix")
     );
     assert!(
         only(&file("[listeners]", "", "", "", ""))
@@ -306,6 +310,58 @@ fn a_memory_budget_is_a_size() {
     assert_eq!(parse(&budget("\"2GiB\"")).expect("sound").server.max_memory, Some(2 << 30));
     assert!(only(&budget("\"1MiB\"")).contains("from \"16MiB\" to \"16384GiB\""));
     assert!(only(&budget("2")).contains("must be a size with its unit"));
+}
+
+#[test]
+fn prefixes_of_addresses_are_numbers_of_bits() {
+    let server = |line: &str| file(&format!("[server]\n{line}"), "", "", "", "");
+    let prefixes = parse(&server("ipv4_prefix = 24\nipv6_prefix = 56")).expect("sound").server.prefixes;
+    assert_eq!((prefixes.v4, prefixes.v6), (24, 56));
+    assert_eq!(parse(&server("")).expect("sound").server.prefixes, PrefixLengths { v4: 32, v6: 64 });
+    assert!(only(&server("ipv4_prefix = 33")).contains("from 8 to 32"));
+    assert!(only(&server("ipv6_prefix = 8")).contains("from 16 to 128"));
+}
+
+#[test]
+fn limits_of_a_route_are_off_unless_written() {
+    let limits = |lines: &str| {
+        let config = parse(&file("", "", "", lines, "")).unwrap_or_else(|problems| panic!("{problems}"));
+        config.routes.first().expect("one").limits
+    };
+    assert_eq!(limits(""), RouteLimits::default());
+    let most = limits("limits = { connections = 3, per_identity = 2, per_address = 10000000 }");
+    let numbers = [most.connections, most.per_identity, most.per_address].map(|most| most.expect("one").get());
+    assert_eq!(numbers, [3, 2, 10_000_000]);
+    let wrong = |lines: &str| only(&file("", "", "", lines, ""));
+    assert!(wrong("limits = { connections = 0 }").contains("from 1 to 10000000"));
+    assert!(wrong("limits = { per_adress = 1 }").contains("`per_adress` is not known in [route.limits]"));
+    assert!(wrong("limits = 3").contains("`limits` must be a table"));
+}
+
+#[test]
+fn a_rate_has_a_burst_of_one_second_unless_written() {
+    let settings = |lines: &str| {
+        let config = parse(&file("", "", "", "", lines)).unwrap_or_else(|problems| panic!("{problems}"));
+        config.routes.first().expect("one").bridge.session.clone()
+    };
+    let rate = |units, burst| {
+        let number = |number| std::num::NonZeroU32::new(number).expect("not zero");
+        Some(Rate::per_second(number(units), number(burst)))
+    };
+    let free = settings("");
+    assert_eq!((free.message_rate, free.byte_rate, free.over_rate), (None, None, OverRate::Pause));
+    let limited = settings("message_rate = 5\nbyte_rate = \"64KiB\"\nover_rate = \"close\"");
+    assert_eq!((limited.message_rate, limited.byte_rate), (rate(5, 5), rate(65_536, 65_536)));
+    assert_eq!(limited.over_rate, OverRate::Close);
+    let bursts = settings("message_rate = 5\nmessage_burst = 20\nbyte_rate = \"1GiB\"\nbyte_burst = \"1KiB\"");
+    assert_eq!((bursts.message_rate, bursts.byte_rate), (rate(5, 20), rate(1 << 30, 1024)));
+    assert!(bridge("message_rate = 0").contains("from 1 to 1000000"));
+    assert!(bridge("byte_rate = 65536").ends_with("write \"65536B\""));
+    assert!(bridge("byte_rate = \"1B\"").contains("from \"1KiB\" to \"1GiB\""));
+    assert!(bridge("message_burst = 5").contains("`message_burst` has no effect, because there is no `message_rate`"));
+    assert!(bridge("byte_burst = \"1MiB\"").contains("`byte_burst` has no effect"));
+    assert!(bridge("message_rate = \"5\"\nmessage_burst = 5").contains("must be a whole number, not a text"));
+    assert!(bridge("over_rate = \"drop\"").ends_with("write \"pause\" or \"close\""));
 }
 
 #[test]

@@ -26,6 +26,7 @@ use super::settings::Route;
 use super::upgrade;
 use crate::access::Door;
 use crate::access::caller::Caller;
+use crate::access::limits::Limits;
 use crate::bridge::registry::Registry;
 use crate::bridge::{Bridges, Stop};
 use crate::protocol::headers;
@@ -48,6 +49,8 @@ pub struct Edge {
     pub door: Arc<Door>,
     /// From the route's settings to its upstream.
     pub bridges: Bridges,
+    /// How many may be let in, of the routes in their order.
+    pub limits: Limits,
     /// For requests that no route takes.
     pub fallback: Option<Fallback>,
     /// Owner of every client connection's task.

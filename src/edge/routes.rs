@@ -11,11 +11,14 @@ use super::settings::Route;
 /// All routes, ready to be searched. The most specific host comes first, and under one host the most specific path.
 #[derive(Clone, Debug)]
 pub struct RouteTable {
-    exact: HashMap<String, Router<Arc<Route>>>,
+    exact: HashMap<String, Router<Numbered>>,
     /// From the longest to the shortest.
-    wildcards: Vec<(HostPattern, Router<Arc<Route>>)>,
-    any: Router<Arc<Route>>,
+    wildcards: Vec<(HostPattern, Router<Numbered>)>,
+    any: Router<Numbered>,
 }
+
+/// A route and its index in the list given to [`RouteTable::build`].
+type Numbered = (usize, Arc<Route>);
 
 /// Two routes that would take the same requests, by their index in the list given to [`RouteTable::build`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +34,8 @@ pub struct Overlap {
 pub struct Found<'table, 'path> {
     /// The route.
     pub route: &'table Arc<Route>,
+    /// Its index in the list given to [`RouteTable::build`].
+    pub index: usize,
     /// Names and raw, still percent-encoded values of the captures, in the order of the path.
     pub captures: Vec<(&'table str, &'path str)>,
 }
@@ -44,7 +49,7 @@ impl RouteTable {
     pub fn build(routes: Vec<Arc<Route>>) -> Result<Self, Vec<Overlap>> {
         #[derive(Default)]
         struct Group {
-            router: Router<Arc<Route>>,
+            router: Router<Numbered>,
             members: Vec<(usize, Arc<str>)>,
         }
 
@@ -53,7 +58,7 @@ impl RouteTable {
         for (index, route) in routes.into_iter().enumerate() {
             let path = Arc::clone(&route.path);
             let group = groups.entry(route.host.clone()).or_default();
-            match group.router.insert(path.as_ref(), route) {
+            match group.router.insert(path.as_ref(), (index, route)) {
                 Ok(()) => group.members.push((index, path)),
                 Err(InsertError::Conflict { .. }) => {
                     let first = group.members.iter().find(|(_, earlier)| conflicts(earlier, &path));
@@ -97,7 +102,8 @@ impl RouteTable {
         let captures: Vec<_> = found.params.iter().collect();
         // `/room-{name}` makes `..` of `/room-..`, so the captures are looked at on their own.
         let walks_out = captures.iter().any(|(_, value)| has_dot_segment(value));
-        (!walks_out).then_some(Found { route: found.value, captures })
+        let (index, route) = found.value;
+        (!walks_out).then_some(Found { route, index: *index, captures })
     }
 }
 
@@ -200,6 +206,7 @@ mod tests {
     use http::HeaderValue;
 
     use super::*;
+    use crate::access::limits::RouteLimits;
     use crate::bridge::{self, ForwardCookies};
     use crate::edge::settings::Auth;
     use crate::protocol::template::Template;
@@ -213,6 +220,7 @@ mod tests {
             path: path.into(),
             origins: Vec::new(),
             auth: Auth::None,
+            limits: RouteLimits::default(),
             bridge: Arc::new(bridge::Settings {
                 upstream: "app".into(),
                 events: template.clone(),

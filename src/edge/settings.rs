@@ -9,6 +9,7 @@ use rustls::sign::CertifiedKey;
 
 use super::hosts::HostPattern;
 use super::origin::OriginPattern;
+use crate::access::limits::RouteLimits;
 use crate::bridge;
 use crate::identity::Way;
 
@@ -50,6 +51,8 @@ pub struct Route {
     pub missing_origin: MissingOrigin,
     /// Who is let in.
     pub auth: Auth,
+    /// How many are let in at once.
+    pub limits: RouteLimits,
     /// What it is bridged to.
     pub bridge: Arc<bridge::Settings>,
 }

@@ -22,6 +22,7 @@ use super::settings::Auth;
 use super::site::Site;
 use super::stream::ClientStream;
 use super::websocket::WebSocket;
+use crate::access::limits::Place;
 use crate::bridge::{Bridge, Stop};
 use crate::bridge::open::{Asked, Opened, open};
 use crate::identity::Way;
@@ -50,9 +51,10 @@ impl Connection {
         };
         let bridge = self.edge.bridges.of(&route.bridge).ok_or_else(stopping)?;
         let opened = tokio::select! {
-            opened = self.open(&bridge, id, head, found, host, &site, &credential) => opened?,
+            opened = self.open(&bridge, id, head, found, host, &site, &credential) => opened,
             () = self.edge.stop.shutdown.cancelled() => return Err(stopping()),
         };
+        let (opened, place) = opened?;
         let upgrade = upgrade.take().ok_or_else(stopping)?;
 
         let mut response = Response::new(Empty::new().boxed_unsync());
@@ -75,7 +77,7 @@ impl Connection {
             if let Some(driven) = let_in.await {
                 driven.await;
             }
-            drop(slot);
+            drop((slot, place));
         });
         Ok(response)
     }
@@ -90,7 +92,7 @@ impl Connection {
         host: &str,
         site: &Site,
         credential: &Credential<'_>,
-    ) -> Result<Opened, Problem> {
+    ) -> Result<(Opened, Place), Problem> {
         let (route, door) = (found.route, &self.edge.door);
         let origin = site.origin().map(ToString::to_string);
         let proven = match &route.auth {
@@ -101,6 +103,9 @@ impl Connection {
                 Some(door.prove(ways, &caller, &route.name, ticket).await?)
             }
         };
+        let identity = proven.as_ref().map(|proven| &proven.identity);
+        // Free again wherever this ends; a connection that comes of it keeps it.
+        let place = self.edge.limits.admit(found.index, identity.map(|identity| &identity.subject), self.peer.ip())?;
         if let Some(proven) = &proven {
             door.spend(proven).await?;
         }
@@ -111,9 +116,9 @@ impl Connection {
             peer: self.peer,
             tls: self.tls,
             offered: &credential.offered,
-            identity: proven.as_ref().map(|proven| &proven.identity),
+            identity,
         };
-        open(bridge, asked, id, &route.path).await
+        Ok((open(bridge, asked, id, &route.path).await?, place))
     }
 }
 

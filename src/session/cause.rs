@@ -19,10 +19,14 @@ pub enum Cause {
     MessageTooBig(usize),
     /// The client gave no sign of life after a ping.
     PongTimeout,
+    /// The client sent more than the route allows.
+    RateLimited,
     /// The client did not take messages as fast as they came.
     ClientTooSlow,
     /// No message went either way for as long as the route allows.
     Idle,
+    /// What proved who the client is holds no longer.
+    Expired,
     /// The connection has reached the age that the route allows.
     MaxAge,
     /// The gateway is being stopped.
@@ -102,8 +106,10 @@ impl Cause {
             Self::InvalidText => "invalid-text",
             Self::MessageTooBig(_) => "message-too-big",
             Self::PongTimeout => "pong-timeout",
+            Self::RateLimited => "rate-limited",
             Self::ClientTooSlow => "client-too-slow",
             Self::Idle => "idle",
+            Self::Expired => "expired",
             Self::MaxAge => "max-age",
             Self::Shutdown => "shutdown",
             Self::UpstreamClosed(_) => "upstream-closed",
@@ -149,7 +155,7 @@ impl Cause {
             | Self::PositionLost
             | Self::MaxAge
             | Self::ConnectionUnknown(_) => Some(1012),
-            Self::Unauthorized(_) | Self::MessageRefused(_) => Some(1008),
+            Self::RateLimited | Self::Expired | Self::Unauthorized(_) | Self::MessageRefused(_) => Some(1008),
             Self::MessageUnsupported => Some(1003),
             Self::ClientTooSlow
             | Self::UpstreamInvalid(_)
@@ -173,8 +179,10 @@ impl Cause {
             | Self::InvalidText
             | Self::MessageTooBig(_)
             | Self::PongTimeout
+            | Self::RateLimited
             | Self::ClientTooSlow
-            | Self::Idle => Party::Client,
+            | Self::Idle
+            | Self::Expired => Party::Client,
             Self::UpstreamClosed(_)
             | Self::StreamEnded
             | Self::StreamBroken
@@ -200,10 +208,11 @@ impl Cause {
 
     /// Whether messages that the client sent before this ending are still delivered after it.
     ///
-    /// True where upstream is not the one that failed: a client that says its last word and closes is heard.
+    /// True where upstream is not the one that failed: a client that says its last word and closes is heard. Not true where
+    /// nobody may speak for the client any more.
     #[must_use]
     pub const fn delivers_the_rest(&self) -> bool {
-        matches!(self.blames(), Party::Client)
+        matches!(self.blames(), Party::Client) && !matches!(self, Self::Expired)
             || matches!(self, Self::Shutdown | Self::MaxAge | Self::UpstreamClosed(_) | Self::UpstreamStopped)
     }
 
@@ -234,8 +243,10 @@ impl fmt::Display for Cause {
             Self::InvalidText => f.write_str("a text is not UTF-8"),
             Self::MessageTooBig(limit) => write!(f, "a message is larger than {limit} bytes"),
             Self::PongTimeout => f.write_str("no answer to a ping"),
+            Self::RateLimited => f.write_str("messages came faster than they may"),
             Self::ClientTooSlow => f.write_str("messages came faster than they were read"),
             Self::Idle => f.write_str("no message for too long"),
+            Self::Expired => f.write_str("the identity has expired"),
             Self::MaxAge => f.write_str("the connection has reached its age limit"),
             Self::Shutdown => f.write_str("the gateway is stopping"),
             Self::UpstreamClosed(frame) => write!(f, "upstream closed with {}", frame.code),
@@ -277,8 +288,10 @@ mod tests {
             InvalidText,
             MessageTooBig(1024),
             PongTimeout,
+            RateLimited,
             ClientTooSlow,
             Idle,
+            Expired,
             MaxAge,
             Shutdown,
             UpstreamClosed(CloseFrame::new(4001, "bye")),

@@ -1,4 +1,4 @@
-//! How long a connection may be idle, and how old it may become.
+//! How long a connection may be idle, how old it may become, and how long its client's identity holds.
 
 use std::time::{Duration, Instant};
 
@@ -10,14 +10,23 @@ pub(super) struct Lifetime {
     idle_timeout: Option<Duration>,
     last_message: Instant,
     ends: Option<Instant>,
+    /// Whether it is the identity that ends then.
+    expires: bool,
 }
 
 impl Lifetime {
     /// Starts at `now`. `spread`, from 0 to 255, ends it up to a tenth earlier, so that connections which were opened
-    /// together do not come back together.
-    pub(super) fn new(idle_timeout: Option<Duration>, max_age: Option<Duration>, spread: u8, now: Instant) -> Self {
-        let ends = max_age.and_then(|age| now.checked_add(age.saturating_sub(age / 10 * u32::from(spread) / 255)));
-        Self { idle_timeout, last_message: now, ends }
+    /// together do not come back together. It does not touch `expires`, from when on nobody may speak for the client.
+    pub(super) fn new(
+        idle_timeout: Option<Duration>,
+        max_age: Option<Duration>,
+        expires: Option<Instant>,
+        spread: u8,
+        now: Instant,
+    ) -> Self {
+        let old = max_age.and_then(|age| now.checked_add(age.saturating_sub(age / 10 * u32::from(spread) / 255)));
+        let first = expires.filter(|expires| old.is_none_or(|old| *expires <= old));
+        Self { idle_timeout, last_message: now, ends: first.or(old), expires: first.is_some() }
     }
 
     /// A message went one way or the other.
@@ -28,7 +37,7 @@ impl Lifetime {
     /// Why it ends at `now`, if it does.
     pub(super) fn over(&self, now: Instant) -> Option<Cause> {
         if self.ends.is_some_and(|ends| ends <= now) {
-            return Some(Cause::MaxAge);
+            return Some(if self.expires { Cause::Expired } else { Cause::MaxAge });
         }
         self.idle_until().is_some_and(|until| until <= now).then_some(Cause::Idle)
     }
@@ -52,14 +61,14 @@ mod tests {
     #[test]
     fn without_limits_a_connection_lives_for_ever() {
         let now = Instant::now();
-        let lifetime = Lifetime::new(None, None, 0, now);
+        let lifetime = Lifetime::new(None, None, None, 0, now);
         assert_eq!((lifetime.next_deadline(), lifetime.over(now + 1000 * MINUTE)), (None, None));
     }
 
     #[test]
     fn every_message_begins_the_idle_time_anew() {
         let now = Instant::now();
-        let mut lifetime = Lifetime::new(Some(MINUTE), None, 0, now);
+        let mut lifetime = Lifetime::new(Some(MINUTE), None, None, 0, now);
         lifetime.message(now + MINUTE / 2);
         assert_eq!(lifetime.over(now + MINUTE), None);
         assert_eq!(lifetime.next_deadline(), Some(now + MINUTE / 2 + MINUTE));
@@ -69,10 +78,32 @@ mod tests {
     #[test]
     fn the_age_limit_is_spread_over_a_tenth_of_it() {
         let now = Instant::now();
-        let ends = |spread| Lifetime::new(None, Some(10 * MINUTE), spread, now).next_deadline();
+        let ends = |spread| Lifetime::new(None, Some(10 * MINUTE), None, spread, now).next_deadline();
         assert_eq!(ends(0), Some(now + 10 * MINUTE));
         assert_eq!(ends(255), Some(now + 9 * MINUTE));
         assert!(ends(128) > ends(255) && ends(128) < ends(0));
-        assert_eq!(Lifetime::new(None, Some(MINUTE), 0, now).over(now + MINUTE), Some(Cause::MaxAge));
+        assert_eq!(Lifetime::new(None, Some(MINUTE), None, 0, now).over(now + MINUTE), Some(Cause::MaxAge));
+    }
+
+    #[test]
+    fn an_identity_ends_on_the_dot_and_before_an_age_that_lies_behind_it() {
+        let now = Instant::now();
+        let ends = |expires, max_age: Option<Duration>, spread| {
+            let lifetime = Lifetime::new(None, max_age, Some(now + expires), spread, now);
+            let end = lifetime.next_deadline().unwrap();
+            (end - now, lifetime.over(end).unwrap(), lifetime.over(end.checked_sub(Duration::from_nanos(1)).unwrap()))
+        };
+        for spread in [0, 255] {
+            assert_eq!(ends(MINUTE, None, spread), (MINUTE, Cause::Expired, None));
+            assert_eq!(ends(MINUTE, Some(10 * MINUTE), spread), (MINUTE, Cause::Expired, None));
+        }
+        assert_eq!(
+            ends(9 * MINUTE, Some(10 * MINUTE), 255),
+            (9 * MINUTE, Cause::Expired, None),
+            "who is to blame is known"
+        );
+        assert_eq!(ends(10 * MINUTE, Some(MINUTE), 0), (MINUTE, Cause::MaxAge, None));
+        let over = Lifetime::new(None, None, Some(now), 0, now);
+        assert_eq!((over.over(now), over.next_deadline()), (Some(Cause::Expired), Some(now)));
     }
 }

@@ -15,6 +15,7 @@ use bytes::Bytes;
 use super::backoff::Backoff;
 use super::cause::Cause;
 use super::downlink::Downlink;
+use super::gate::Gate;
 use super::heartbeat::{Beat, Heartbeat};
 use super::lifetime::Lifetime;
 use super::seen::Seen;
@@ -40,6 +41,8 @@ pub struct Session {
     lifetime: Lifetime,
     up: Uplink,
     down: Downlink,
+    /// How fast the client may send; `None` is as fast as it likes.
+    pub(super) gate: Option<Box<Gate>>,
     stream: MainStream,
     backoff: Backoff,
     seen: Seen,
@@ -89,16 +92,18 @@ enum Leave {
 
 impl Session {
     /// A session whose event stream is open and whose client has just been let in. `seed` is random and differs between
-    /// connections: it keeps them from doing things at the same time.
+    /// connections: it keeps them from doing things at the same time. `expires` is when the client's identity ends; `None` is
+    /// never.
     #[must_use]
-    pub fn new(settings: Arc<Settings>, seed: u64, now: Instant) -> Self {
+    pub fn new(settings: Arc<Settings>, seed: u64, expires: Option<Instant>, now: Instant) -> Self {
         let [spread, ..] = seed.to_le_bytes();
         Self {
             phase: Phase::Open,
             heartbeat: Heartbeat::new(settings.ping_interval, settings.pong_timeout, spread, now),
-            lifetime: Lifetime::new(settings.idle_timeout, settings.max_age, spread, now),
+            lifetime: Lifetime::new(settings.idle_timeout, settings.max_age, expires, spread, now),
             up: Uplink::default(),
             down: Downlink::default(),
+            gate: Gate::new(&settings, now),
             stream: MainStream::open(seed, now),
             backoff: Backoff::new(!seed),
             seen: Seen::default(),
@@ -127,6 +132,9 @@ impl Session {
         }
         self.post_next(now, out);
         self.settle(now, out);
+        if let Some(gate) = &mut self.gate {
+            gate.lift(now);
+        }
         if !was_reading && self.reads_client() {
             self.heartbeat.reading_again(now);
         }
@@ -149,7 +157,10 @@ impl Session {
                 // What a client asks for waits for it. Whoever asks on and does not read is not heard any further.
                 let asks_too_much =
                     self.settings.overflow == Overflow::Pause && self.down.bytes() >= self.settings.send_queue;
-                self.up.queued_bytes() < self.settings.queue && !self.up.is_held() && !asks_too_much
+                self.up.queued_bytes() < self.settings.queue
+                    && !self.up.is_held()
+                    && !asks_too_much
+                    && self.paused_until().is_none()
             }
             Phase::Ending { client, .. } => !matches!(client, ClientSide::Gone),
             Phase::Closed { .. } => false,
@@ -196,6 +207,7 @@ impl Session {
                 Some(self.heartbeat.next_deadline()),
                 self.stream.next_deadline(&self.settings),
                 self.lifetime.next_deadline(),
+                self.paused_until(),
                 repeat,
             ]
             .into_iter()
@@ -259,6 +271,11 @@ impl Session {
             Phase::Open if self.stream.is_opening() => StreamState::Opening,
             Phase::Open => StreamState::Waiting,
         }
+    }
+
+    /// Until when the client is not read because it has sent faster than it may.
+    fn paused_until(&self) -> Option<Instant> {
+        self.gate.as_ref().and_then(|gate| gate.until())
     }
 
     fn tick(&mut self, now: Instant, out: &mut Vec<Output>) {

@@ -7,10 +7,12 @@ mod backoff;
 mod batch;
 pub mod cause;
 mod downlink;
+mod gate;
 pub mod heartbeat;
 mod lifetime;
 pub mod machine;
 pub mod plain;
+pub mod rate;
 mod seen;
 pub mod settings;
 pub mod signals;
@@ -21,7 +23,8 @@ mod uplink;
 
 pub use cause::{Cause, Doubt, Party};
 pub use machine::Session;
-pub use settings::{Batch, NamedEvents, OnGap, Overflow, Reconnect, RefusedMessage, Retry, Settings};
+pub use rate::Rate;
+pub use settings::{Batch, NamedEvents, OnGap, OverRate, Overflow, Reconnect, RefusedMessage, Retry, Settings};
 pub use signals::{
     ClientInput, Counts, Delivery, EventOf, Input, Left, Output, Payload, PostOutcome, Reopened, Source, StreamEnd,
     StreamState, Violation,

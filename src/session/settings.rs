@@ -3,6 +3,7 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use super::rate::Rate;
 use crate::protocol::Text;
 
 /// The rules of one route's sessions; shared by all of them.
@@ -25,6 +26,12 @@ pub struct Settings {
     pub replies: bool,
     /// Texts that are answered here and not posted: what the client sends, and what it is sent back.
     pub auto_reply: Vec<(Text, Text)>,
+    /// How many messages the client may send; `None` is any number. Those count that are answered here.
+    pub message_rate: Option<Rate>,
+    /// How many bytes of messages the client may send; `None` is any number.
+    pub byte_rate: Option<Rate>,
+    /// What becomes of a client that sends more.
+    pub over_rate: OverRate,
     /// What becomes of events while the client does not take them fast enough.
     pub overflow: Overflow,
     /// How many bytes of messages may wait for the client where `overflow` lets them; each message counts 128 bytes more
@@ -71,6 +78,9 @@ impl Default for Settings {
             batch_size: 64 * 1024,
             replies: false,
             auto_reply: Vec::new(),
+            message_rate: None,
+            byte_rate: None,
+            over_rate: OverRate::Pause,
             overflow: Overflow::Pause,
             send_queue: 256 * 1024,
             named_events: NamedEvents::Data,
@@ -154,6 +164,16 @@ pub enum Batch {
     Ndjson,
     /// A JSON array, as `application/json`.
     JsonArray,
+}
+
+/// Policy for a client that sends more than it may.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OverRate {
+    /// It is not read until it may send again; TCP slows it down, and nothing is lost.
+    #[default]
+    Pause,
+    /// The connection ends with 1008, and the message that was too much is not delivered.
+    Close,
 }
 
 /// Policy for events that the client is too slow for.

@@ -310,4 +310,6 @@ pub struct Counts {
     pub reopens: u64,
     /// How often events may have been lost.
     pub gaps: u64,
+    /// How often the client was not read for a while, because it sent faster than it may.
+    pub rate_pauses: u64,
 }

@@ -89,6 +89,7 @@ pub fn connection_closed(opening: &Opening, cause: &Cause, failure: Option<&str>
         reopens = counts.reopens,
         duplicates = counts.duplicates,
         gaps = counts.gaps,
+        rate_pauses = counts.rate_pauses,
         dropped = counts.dropped,
         unsent = counts.unsent,
         "connection closed"

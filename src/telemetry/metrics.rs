@@ -135,6 +135,7 @@ counts! {
     unsent => "messages_unsent", NUMBER, "Messages that still waited for their client when the connection ended.";
     reopens => "stream_reopens", NUMBER, "Event streams that were opened again.";
     gaps => "stream_gaps", NUMBER, "Times that events may have been lost.";
+    rate_pauses => "rate_pauses", NUMBER, "Times that a client was kept waiting because it sent faster than it may.";
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ mod endpoints;
 mod keepalive;
 mod layering;
 mod lifecycle;
+mod limits;
 mod logs;
 mod open;
 mod reopen;

@@ -1,7 +1,7 @@
 //! What is shown of one connection: written by its task alone, read by whoever looks.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -25,8 +25,9 @@ pub struct Entry {
     endpoint: Mutex<Arc<str>>,
     opened: Instant,
     counts: [AtomicU64; COUNTED],
-    queued_up: AtomicUsize,
-    queued_down: AtomicUsize,
+    /// In 32 bits: what the configuration lets wait on one side is hardly more than 1 GiB.
+    queued_up: AtomicU32,
+    queued_down: AtomicU32,
     stream: AtomicU8,
     /// Where it stands in its shard; read and written under the shard's lock.
     place: AtomicU32,
@@ -55,8 +56,8 @@ impl Entry {
             endpoint: Mutex::new(opening.endpoint.clone()),
             opened: now,
             counts: Default::default(),
-            queued_up: AtomicUsize::new(0),
-            queued_down: AtomicUsize::new(0),
+            queued_up: AtomicU32::new(0),
+            queued_down: AtomicU32::new(0),
             stream: AtomicU8::new(StreamState::Open as u8),
             place: AtomicU32::new(0),
         }
@@ -105,8 +106,8 @@ impl Entry {
         let stream = usize::from(self.stream.load(Relaxed));
         Snapshot {
             counts: counts_of(self.counts.each_ref().map(|count| count.load(Relaxed))),
-            queued_up: self.queued_up.load(Relaxed),
-            queued_down: self.queued_down.load(Relaxed),
+            queued_up: self.queued_up.load(Relaxed) as usize,
+            queued_down: self.queued_down.load(Relaxed) as usize,
             stream: StreamState::ALL.get(stream).copied().unwrap_or_default(),
         }
     }
@@ -115,8 +116,8 @@ impl Entry {
         for (shown, count) in self.counts.iter().zip(values(&snapshot.counts)) {
             shown.store(count, Relaxed);
         }
-        self.queued_up.store(snapshot.queued_up, Relaxed);
-        self.queued_down.store(snapshot.queued_down, Relaxed);
+        self.queued_up.store(u32::try_from(snapshot.queued_up).unwrap_or(u32::MAX), Relaxed);
+        self.queued_down.store(u32::try_from(snapshot.queued_down).unwrap_or(u32::MAX), Relaxed);
         self.stream.store(snapshot.stream as u8, Relaxed);
     }
 

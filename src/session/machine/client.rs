@@ -6,6 +6,7 @@ use super::{ClientSide, LINGER, Phase, Session};
 use crate::protocol::message::Message;
 use crate::session::cause::Cause;
 use crate::session::downlink::{Next, Offered};
+use crate::session::gate::Passed;
 use crate::session::signals::{ClientInput, Output, Violation};
 
 impl Session {
@@ -43,6 +44,16 @@ impl Session {
     }
 
     pub(super) fn message(&mut self, message: Message, now: Instant, out: &mut Vec<Output>) {
+        if let Some(gate) = &mut self.gate {
+            match gate.message(message.len(), &self.settings, now) {
+                Passed::Freely => {}
+                Passed::Last => self.counts.rate_pauses += 1,
+                Passed::Refused => {
+                    self.counts.undelivered += 1;
+                    return self.end(Cause::RateLimited, now, out);
+                }
+            }
+        }
         if let Message::Text(text) = &message
             && let Some((_, answer)) = self.settings.auto_reply.iter().find(|(asked, _)| asked == text)
         {

@@ -2,6 +2,7 @@
 
 mod limits;
 mod properties;
+mod rates;
 mod reopening;
 mod simulation;
 
@@ -24,7 +25,7 @@ struct Scene {
 impl Scene {
     fn new(settings: Settings) -> Self {
         let now = Instant::now();
-        Self { session: Session::new(Arc::new(settings), 0, now), now, outputs: Vec::new() }
+        Self { session: Session::new(Arc::new(settings), 0, None, now), now, outputs: Vec::new() }
     }
 
     fn step(&mut self, input: Input<'_>) -> Vec<Output> {

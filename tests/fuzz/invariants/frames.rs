@@ -117,7 +117,7 @@ impl Play<()> {
         let now = Instant::now();
         let length = early.len() + pieces.iter().map(|piece| piece.len()).sum::<usize>();
         Play {
-            session: Session::new(Arc::new(settings), 0, now),
+            session: Session::new(Arc::new(settings), 0, None, now),
             socket: Some(open(&wire, early, manners.max)),
             wire,
             manners,

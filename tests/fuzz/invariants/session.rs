@@ -7,8 +7,8 @@ use tidegate::protocol::Text;
 use tidegate::protocol::close::CloseFrame;
 use tidegate::protocol::message::Message;
 use tidegate::session::{
-    Batch, ClientInput, Doubt, Input, Left, NamedEvents, OnGap, Overflow, PostOutcome, Reconnect, RefusedMessage,
-    Reopened, Retry, Settings, Source, StreamEnd, Violation,
+    Batch, ClientInput, Doubt, Input, Left, NamedEvents, OnGap, OverRate, Overflow, PostOutcome, Rate, Reconnect,
+    RefusedMessage, Reopened, Retry, Settings, Source, StreamEnd, Violation,
 };
 
 use super::script::Script;
@@ -17,6 +17,9 @@ use super::session_world::{ASKED, World};
 /// Stands between the settings and the moves where a script has policies too.
 const POLICIES: u8 = 255;
 
+/// Stands before the moves where a script limits what the client may send.
+const RATES: u8 = 254;
+
 /// Five bytes of settings, then moves: a number, and as many bytes as it takes. A number without a meaning does nothing,
 /// so that a new move takes a free number and old inputs stay what they are.
 pub fn check(input: &[u8]) {
@@ -24,6 +27,9 @@ pub fn check(input: &[u8]) {
     let mut settings = settings(&mut script);
     if script.next_is(POLICIES) {
         settings = policies(settings, &mut script);
+    }
+    if script.next_is(RATES) {
+        settings = rates(settings, &mut script);
     }
     let mut world = World::new(settings);
     while let Some(number) = script.next() {
@@ -87,6 +93,18 @@ fn policies(settings: Settings, script: &mut Script<'_>) -> Settings {
         batch_size: 1 + usize::from(script.byte()) * 4,
         ..settings
     }
+}
+
+fn rates(settings: Settings, script: &mut Script<'_>) -> Settings {
+    let choices = script.byte();
+    let mut rate = |bit: u32, factor: u32| {
+        let mut number = || NonZeroU32::MIN.saturating_add(u32::from(script.byte()) * factor);
+        let rate = Rate::per_second(number(), number());
+        (choices >> bit & 1 == 1).then_some(rate)
+    };
+    let (message_rate, byte_rate) = (rate(0, 1), rate(1, 8));
+    let over_rate = if choices >> 2 & 1 == 1 { OverRate::Close } else { OverRate::Pause };
+    Settings { message_rate, byte_rate, over_rate, ..settings }
 }
 
 /// Lets one thing happen, if it can happen now.

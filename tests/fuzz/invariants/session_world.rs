@@ -8,9 +8,10 @@ use tidegate::protocol::Text;
 use tidegate::protocol::close;
 use tidegate::protocol::message::Message;
 use tidegate::protocol::sse::Event;
+use tidegate::session::rate::Bucket;
 use tidegate::session::{
-    Batch, ClientInput, Delivery, EventOf, Input, Left, Output, Overflow, Payload, PostOutcome, Reopened, Retry,
-    Session, Settings, Source, StreamEnd, StreamState,
+    Batch, ClientInput, Delivery, EventOf, Input, Left, Output, OverRate, Overflow, Payload, PostOutcome, Reopened,
+    Retry, Session, Settings, Source, StreamEnd, StreamState,
 };
 
 /// What a message takes in a queue besides its payload (`Settings::queue`).
@@ -29,6 +30,7 @@ pub(super) struct World {
     session: Session,
     settings: Arc<Settings>,
     now: Instant,
+    began: Instant,
     up: Up,
     down: Down,
     /// The main event stream.
@@ -51,6 +53,8 @@ struct Up {
     queued: VecDeque<String>,
     /// How many were read.
     read: u64,
+    /// What the route lets the client send: messages, and bytes.
+    may_send: [Bucket; 2],
     /// The highest number that was posted.
     posted: u64,
     repeated: u64,
@@ -84,9 +88,10 @@ impl World {
     pub(super) fn new(settings: Settings) -> Self {
         let (settings, now) = (Arc::new(settings), Instant::now());
         Self {
-            session: Session::new(settings.clone(), 0, now),
+            session: Session::new(settings.clone(), 0, None, now),
             settings,
             now,
+            began: now,
             up: Up::default(),
             down: Down::default(),
             main: StreamState::Open,
@@ -135,13 +140,38 @@ impl World {
             return;
         }
         self.up.read += 1;
+        let fits = self.keeps_to_the_rates(text.len());
         let answered = self.settings.auto_reply.iter().any(|(asked, _)| asked.as_str() == text);
         let message = Message::Text(Text::from(text.as_str()));
         // Once the end has begun, what still comes is counted and left.
-        if self.session.is_open() && !answered {
+        let was_open = self.session.is_open();
+        if was_open && fits && !answered {
             self.up.queued.push_back(text);
         }
         self.step(Input::Client(ClientInput::Message(message)));
+        assert!(fits || !self.session.is_open(), "a client that sends too fast is let go on");
+    }
+
+    /// Whether what is read of an open session is within the limits of its route. Where the client is kept waiting, nothing
+    /// is read that is not.
+    fn keeps_to_the_rates(&mut self, size: usize) -> bool {
+        if !self.session.is_open() {
+            return true;
+        }
+        let since = self.now - self.began;
+        let rates = [(self.settings.message_rate, 1), (self.settings.byte_rate, size as u64)];
+        let pauses = self.settings.over_rate == OverRate::Pause;
+        let mut fit = true;
+        for (bucket, (rate, units)) in self.up.may_send.iter_mut().zip(rates) {
+            let Some(rate) = rate else { continue };
+            if pauses {
+                assert!(bucket.wait(1, &rate, since).is_zero(), "read while the client is to wait");
+                bucket.spend(units, &rate, since);
+            } else {
+                fit &= bucket.take(units, &rate, since).is_ok();
+            }
+        }
+        fit
     }
 
     /// What is read of the client, whether or not messages are.

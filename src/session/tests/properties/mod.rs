@@ -35,6 +35,16 @@ fn limits() -> impl Strategy<Value = Settings> {
     })
 }
 
+/// Limits on what the client sends; most routes have none.
+fn rates() -> impl Strategy<Value = (Option<Rate>, Option<Rate>, OverRate)> {
+    let rate = |most| {
+        let number = move || (1u32..most).prop_map(|number| NonZeroU32::new(number).unwrap());
+        let rate = (number(), number()).prop_map(|(rate, burst)| Rate::per_second(rate, burst));
+        prop_oneof![2 => Just(None), 1 => rate.prop_map(Some)]
+    };
+    (rate(20), rate(600), prop_oneof![3 => Just(OverRate::Pause), 1 => Just(OverRate::Close)])
+}
+
 fn settings() -> impl Strategy<Value = Settings> {
     let retry = prop_oneof![Just(Retry::Safe), Just(Retry::Idempotent)];
     let overflow = prop_oneof![Just(Overflow::Pause), Just(Overflow::Close), Just(Overflow::DropOldest)];
@@ -42,9 +52,20 @@ fn settings() -> impl Strategy<Value = Settings> {
     let on_gap = prop_oneof![Just(OnGap::Close), Just(OnGap::Tell), Just(OnGap::Continue)];
     let refused = prop_oneof![Just(RefusedMessage::Close), Just(RefusedMessage::Tell), Just(RefusedMessage::Count)];
     let named = prop_oneof![Just(NamedEvents::Data), Just(NamedEvents::Ignore)];
-    (limits(), retry, overflow, batch, on_gap, refused, named, any::<(bool, bool)>()).prop_map(
-        |(mut settings, retry, overflow, batch, on_gap, refused_message, named_events, (replies, notify_close))| {
+    let flags = any::<(bool, bool)>();
+    ((limits(), rates()), retry, overflow, batch, on_gap, refused, named, flags).prop_map(
+        |(
+            (mut settings, rates),
+            retry,
+            overflow,
+            batch,
+            on_gap,
+            refused_message,
+            named_events,
+            (replies, notify_close),
+        )| {
             settings.reconnect.on_gap = on_gap;
+            (settings.message_rate, settings.byte_rate, settings.over_rate) = rates;
             Settings { retry, batch, replies, overflow, named_events, refused_message, notify_close, ..settings }
         },
     )

@@ -31,6 +31,9 @@ pub(super) struct World {
     /// What the client has sent for upstream; the message with sequence 1 first.
     messages: Vec<Message>,
     read: u64,
+    /// When the session began, and what it has taken of its client since: messages, and bytes without the newest's.
+    began: Instant,
+    taken: (u64, u64, u64),
     posted: u64,
     /// What came for the client, from wherever.
     for_client: u64,
@@ -50,7 +53,7 @@ pub(super) struct World {
 impl World {
     pub(super) fn new(settings: Settings, seed: u64) -> Self {
         let now = Instant::now();
-        let session = Session::new(Arc::new(settings.clone()), seed, now);
+        let session = Session::new(Arc::new(settings.clone()), seed, None, now);
         Self {
             scene: Scene { session, now, outputs: Vec::new() },
             settings,
@@ -64,6 +67,8 @@ impl World {
             in_doubt: BTreeSet::new(),
             messages: Vec::new(),
             read: 0,
+            began: now,
+            taken: (0, 0, 0),
             posted: 0,
             for_client: 0,
             newest_sent: None,
@@ -153,14 +158,30 @@ impl World {
         };
         self.read += 1;
         let message = Message::Text(text.into());
-        if self.scene.session.is_open() {
-            if kind == Kind::Ping {
-                self.for_client += 1;
-            } else {
-                self.messages.push(message.clone());
-            }
+        let is_open = self.scene.session.is_open();
+        if is_open && kind != Kind::Ping {
+            self.messages.push(message.clone());
         }
-        self.step(Input::Client(ClientInput::Message(message)))
+        let (size, before) = (message.len() as u64, *self.scene.session.counts());
+        self.step(Input::Client(ClientInput::Message(message)))?;
+        let counts = self.scene.session.counts();
+        self.for_client += counts.auto_replies - before.auto_replies;
+        if is_open && counts.undelivered == before.undelivered {
+            self.taken = (self.taken.0 + 1, self.taken.1 + self.taken.2, size);
+        }
+        self.keeps_to_the_rates()
+    }
+
+    /// Since the beginning no more was taken than a burst and what came back. Of bytes one message more may be, because its
+    /// size is known only when it has been read.
+    fn keeps_to_the_rates(&self) -> Checked {
+        let since = self.scene.now - self.began;
+        let Settings { message_rate, byte_rate, .. } = &self.settings;
+        let (messages, bytes, _) = self.taken;
+        let may_be = |rate: &Option<Rate>, taken| rate.is_none_or(|rate| rate.gives(since) >= u128::from(taken));
+        prop_assert!(may_be(message_rate, messages), "{messages} messages in {since:?}");
+        prop_assert!(may_be(byte_rate, bytes), "{bytes} bytes in {since:?}");
+        Ok(())
     }
 
     fn event(&mut self, what: What, source: Source) -> Checked {

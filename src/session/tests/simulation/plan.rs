@@ -99,6 +99,7 @@ impl ClientPlan {
 }
 
 fn settings(promise: Promise, random: &mut Random) -> Settings {
+    let of = |number| std::num::NonZeroU32::new(number).unwrap();
     Settings {
         retry: if promise == Promise::NothingIsDoubled { Retry::Safe } else { Retry::Idempotent },
         overflow: if promise == Promise::OldestGiveWay { Overflow::DropOldest } else { Overflow::Pause },
@@ -108,6 +109,13 @@ fn settings(promise: Promise, random: &mut Random) -> Settings {
         notify_close: random.percent(50),
         stall_timeout: Duration::from_secs(30),
         reconnect: Reconnect { max_delay: Duration::from_secs(5), ..Reconnect::default() },
+        message_rate: random.pick(&[
+            None,
+            None,
+            Some(Rate::per_second(of(1), of(2))),
+            Some(Rate::per_second(of(7), of(1))),
+        ]),
+        byte_rate: random.pick(&[None, None, Some(Rate::per_second(of(2), of(1)))]),
         ..Settings::default()
     }
 }

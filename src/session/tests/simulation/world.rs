@@ -77,7 +77,7 @@ impl World {
         let plan = Plan::draw(promise, &mut random);
         let start = Instant::now();
         let settings = Arc::new(plan.settings.clone());
-        let mut connection = |room| Connection::new(Session::new(settings.clone(), random.next(), start), room);
+        let mut connection = |room| Connection::new(Session::new(settings.clone(), random.next(), None, start), room);
         let connections = plan.clients.iter().map(|client| connection(client.room)).collect();
         let account = || Account { attached: Some(0), ..Account::default() };
         let upstream = Upstream { accounts: plan.clients.iter().map(|_| account()).collect(), ..Upstream::default() };
