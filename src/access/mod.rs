@@ -3,3 +3,6 @@
 //! The formats are in [`identity`](crate::identity), pure; here is what needs a clock, a store or a request to somebody.
 
 pub mod caller;
+pub mod redis;
+pub mod revoked;
+pub mod spent;
