@@ -1,0 +1,78 @@
+//! Which tickets are spent: each is honoured once.
+//!
+//! `memory` is for one gateway. `redis` is for several that share it: what one has honoured, none honours again.
+
+mod memory;
+mod redis;
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use self::memory::Memory;
+use self::redis::Shared;
+use super::redis::Redis;
+
+/// How long a ticket is remembered at least, if it was about to expire when it was checked: by then no clock of ours says
+/// that it still holds.
+const LEAST: Duration = Duration::from_secs(1);
+
+/// Where spent tickets are remembered.
+#[derive(Debug)]
+pub struct Spent(Store);
+
+#[derive(Debug)]
+enum Store {
+    Memory(Memory),
+    Redis(Shared),
+}
+
+/// Why a ticket is not honoured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NotSpent {
+    /// It was used before.
+    AlreadySpent,
+    /// There is no room to remember it.
+    Full,
+    /// The store gave no answer; the text is for the log. Whether the ticket is spent is not known, so that it is never
+    /// honoured afterwards either: the client needs another one.
+    Unavailable(String),
+}
+
+impl Spent {
+    /// In the memory of this process, of at most `max` tickets at once.
+    #[must_use]
+    pub fn in_memory(max: usize) -> Self {
+        Self(Store::Memory(Memory::new(max)))
+    }
+
+    /// In Redis, for all gateways that use it with the same prefix.
+    #[must_use]
+    pub fn in_redis(redis: Arc<Redis>) -> Self {
+        Self(Store::Redis(Shared::new(redis)))
+    }
+
+    /// Marks a ticket as spent, for the first and only time. `id` is its `jti`, already known to be ours, and `until` the
+    /// time from which it would be refused as expired, leeway included.
+    ///
+    /// # Errors
+    ///
+    /// [`NotSpent`]; then it must not be honoured.
+    pub async fn spend(&self, id: &str, until: SystemTime) -> Result<(), NotSpent> {
+        let now = SystemTime::now();
+        match &self.0 {
+            Store::Memory(memory) => memory.spend(id, until.max(now + LEAST), now),
+            Store::Redis(shared) => {
+                shared.spend(id, until.duration_since(now).unwrap_or_default().max(LEAST)).await
+            }
+        }
+    }
+
+    /// Tickets that this process remembers, expired ones included that were not yet forgotten; 0 with Redis.
+    #[must_use]
+    pub fn remembered(&self) -> usize {
+        match &self.0 {
+            Store::Memory(memory) => memory.len(),
+            Store::Redis(_) => 0,
+        }
+    }
+}
