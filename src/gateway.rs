@@ -21,6 +21,7 @@ use crate::config::Config;
 use crate::edge::listener::{BindError, Listener};
 use crate::edge::routes::RouteTable;
 use crate::edge::{Edge, Fallback};
+use crate::identity::Way;
 use crate::process;
 use crate::process::memory::{Resident, Tidying};
 use crate::upstream::Upstream;
@@ -121,13 +122,28 @@ impl Gateway {
         let admin = config.admin.as_ref().map(admin::Server::bind).transpose()?;
         let registry = Arc::new(Registry::new(config.routes.iter().map(|route| route.path.clone())));
         let limits = Limits::new(config.routes.iter().map(|route| route.limits), config.server.prefixes);
+        let ticket_routes = config.routes.iter().filter(|route| route.auth.takes(Way::Ticket)).cloned().collect();
         let routes = RouteTable::build(config.routes).map_err(|_| StartError::Overlap)?;
+        let plans = door::Plans {
+            proofs: config.auth,
+            ticket: config.ticket,
+            redis: config.redis,
+            revocation: config.revocation,
+            prefixes: config.server.prefixes,
+        };
+        let door = door::build(plans, &upstreams, &registry, &gateway.upstream, &gateway.disconnect)
+            // What it has begun until then ends.
+            .inspect_err(|_| gateway.disconnect.cancel())?;
+        let door = Arc::new(door);
         let memory = gateway.watch_memory(config.server.max_memory);
-        let bridges = Bridges::new(upstreams.iter().cloned(), registry.clone(), memory.clone()).with_signer(config.identity.clone());
+        let bridges = Bridges::new(upstreams.iter().cloned(), registry.clone(), memory.clone())
+            .with_signer(config.identity.clone());
         let edge = Arc::new(Edge {
             routes,
-            bridges: bridges.clone(),
+            ticket_routes,
+            door: door.clone(),
             limits,
+            bridges: bridges.clone(),
             fallback,
             connections: gateway.connections.clone(),
             stop: gateway.stop.clone(),
@@ -145,6 +161,7 @@ impl Gateway {
             let sources = admin::Sources {
                 registry,
                 bridges,
+                door,
                 memory,
                 draining,
                 started: Instant::now(),

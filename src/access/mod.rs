@@ -17,8 +17,6 @@ pub mod mtls;
 pub mod rates;
 pub mod redis;
 pub mod revoked;
-pub mod redis;
-pub mod revoked;
 mod settings;
 pub mod spent;
 pub mod ticket;

@@ -14,6 +14,7 @@ use std::time::Instant;
 
 use tokio_util::sync::CancellationToken;
 
+use crate::access::Door;
 use crate::bridge::Bridges;
 use crate::bridge::memory::Memory;
 use crate::bridge::registry::Registry;
@@ -42,6 +43,8 @@ pub struct Sources {
     pub registry: Arc<Registry>,
     /// The upstreams.
     pub bridges: Bridges,
+    /// Who is let in, and who was sent away.
+    pub door: Arc<Door>,
     /// Memory and its budget.
     pub memory: Arc<Memory>,
     /// Cancelled once the gateway was told to stop.
