@@ -4,17 +4,17 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use http::header::{self, HeaderValue};
 use http::StatusCode;
+use http::header::{self, HeaderValue};
 use secrecy::SecretString;
 
 use super::bearer::Bearer;
 use super::caller::{Caller, PrefixLengths};
 use super::cookie::Cookie;
 use super::mtls::Mtls;
-use super::redis::Redis;
 use super::rates::{Rates, too_many_tickets};
-use super::revoked::Revoker;
+use super::redis::Redis;
+use super::revoked::{self, Revoker};
 use super::spent::{NotSpent, Spent};
 use super::ticket::{IssueError, Recipient, Tickets};
 use crate::identity::ticket::{MintError, Presented, Refusal};
@@ -80,6 +80,14 @@ pub struct Proven {
 }
 
 impl Door {
+    /// A door at which nobody can prove anything: for gateways that let in anybody.
+    #[must_use]
+    pub fn without_proofs() -> Self {
+        let revoker = Arc::new(Revoker::new(revoked::Settings::default(), None, |_| 0));
+        let prefixes = PrefixLengths::default();
+        Self { bearer: None, cookie: None, mtls: None, tickets: None, revoker, redis: None, prefixes }
+    }
+
     /// Whether there are tickets at all.
     #[must_use]
     pub fn gives_tickets(&self) -> bool {
@@ -122,7 +130,9 @@ impl Door {
         }
         Err(match ways {
             [Way::Ticket] => Refusal::Missing.into(),
-            _ => challenge(Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", "nothing proves who is asking"), ways),
+            _ => {
+                challenge(Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", "nothing proves who is asking"), ways)
+            }
         })
     }
 

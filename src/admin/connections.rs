@@ -163,6 +163,7 @@ mod tests {
     fn sources() -> Sources {
         Sources {
             bridges: crate::bridge::Bridges::default(),
+            door: Arc::new(crate::access::Door::without_proofs()),
             registry: Arc::new(Registry::default()),
             memory: Arc::new(Memory::default()),
             draining: CancellationToken::new(),

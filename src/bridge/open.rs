@@ -69,7 +69,10 @@ pub async fn open(bridge: &Bridge, asked: Asked<'_>, id: Uuid, route: &Arc<str>)
         took: began.elapsed(),
     };
     let bridge = bridge.clone();
-    let expires = asked.identity.and_then(|identity| identity.expires).and_then(|expires| instant_of(expires, SystemTime::now(), Instant::now()));
+    let expires = asked
+        .identity
+        .and_then(|identity| identity.expires)
+        .and_then(|expires| instant_of(expires, SystemTime::now(), Instant::now()));
     Ok(Opened { subprotocol, bridge, requests, pool, events, opening, newcomer, expires })
 }
 

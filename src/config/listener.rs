@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::server::danger::ClientCertVerifier;
 use http::uri::PathAndQuery;
+use rustls::server::danger::ClientCertVerifier;
 use rustls::sign::CertifiedKey;
 use toml::de::DeValue;
 

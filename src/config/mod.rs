@@ -40,8 +40,8 @@ use std::time::Duration;
 pub use self::problem::{Problem, Problems};
 pub use self::server::Server;
 pub(crate) use self::units::parse_duration;
-use crate::{access, admin as inside, edge, telemetry, upstream as backend};
 use crate::identity::signer::Signer;
+use crate::{access, admin as inside, edge, telemetry, upstream as backend};
 
 /// What durations may be that have no stricter rule of their own.
 const ANY_DURATION: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_hours(1);

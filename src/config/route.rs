@@ -64,8 +64,16 @@ pub(super) fn read(mut table: TableReader<'_>, known: Known<'_>) -> Option<Locat
         None => default_name(host.as_ref(), path.value),
     };
     let path_pattern = Arc::from(path.value);
-    let route =
-        Route { name, host, path: path_pattern, origins, missing_origin, auth: auth?, limits, bridge: Arc::new(bridge?) };
+    let route = Route {
+        name,
+        host,
+        path: path_pattern,
+        origins,
+        missing_origin,
+        auth: auth?,
+        limits,
+        bridge: Arc::new(bridge?),
+    };
     Some(Located { value: Arc::new(route), span: path.span })
 }
 
@@ -123,7 +131,9 @@ fn check_known(field: &Field<'_>, way: Way, known: &[Way]) {
         return;
     }
     let help = match way {
-        Way::Ticket => "nobody can get one: write [auth.cookie], [auth.bearer] or [auth.mtls], which say who may, or [ticket] with the keys of whoever makes them",
+        Way::Ticket => {
+            "nobody can get one: write [auth.cookie], [auth.bearer] or [auth.mtls], which say who may, or [ticket] with the keys of whoever makes them"
+        }
         Way::Bearer => "write [auth.bearer], which says whose tokens are good",
         Way::Cookie => "write [auth.cookie], which says who is asked about them",
         Way::Mtls => "write [auth.mtls], and `client_ca` in a [[listener]]",

@@ -69,7 +69,6 @@ impl<'a> Credential<'a> {
         Self { ticket: None, offered, marker: false, by_subprotocol: false }
     }
 
-
     /// The subprotocol that the client is told, given the one that upstream chose.
     ///
     /// A browser gives a connection up whose answer names none of the subprotocols that it offered. So where upstream has

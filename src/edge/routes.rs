@@ -208,7 +208,7 @@ mod tests {
     use super::*;
     use crate::access::limits::RouteLimits;
     use crate::bridge::{self, ForwardCookies};
-    use crate::edge::settings::Auth;
+    use crate::edge::settings::{Auth, MissingOrigin};
     use crate::protocol::template::Template;
     use crate::session;
 
@@ -217,8 +217,10 @@ mod tests {
         let second = std::time::Duration::from_secs(1);
         Arc::new(Route {
             host: (!host.is_empty()).then(|| HostPattern::parse(host).expect("valid")),
+            name: path.into(),
             path: path.into(),
             origins: Vec::new(),
+            missing_origin: MissingOrigin::Allow,
             auth: Auth::None,
             limits: RouteLimits::default(),
             bridge: Arc::new(bridge::Settings {

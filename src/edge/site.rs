@@ -91,7 +91,9 @@ mod tests {
         let fields =
             fields.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
         let mut map = HeaderMap::new();
-        fields.for_each(|(name, value)| drop(map.append(name, value)));
+        for (name, value) in fields {
+            map.append(name, value);
+        }
         let site = Site::of(&map, true, "chat.example.com").ok()?;
         Some(site.origin().map(ToString::to_string))
     }

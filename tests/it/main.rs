@@ -9,7 +9,7 @@ mod backpressure;
 mod bearer;
 mod check;
 mod clients;
-mod cluster;
+
 mod corpus;
 mod demo_page;
 mod down;
@@ -25,8 +25,8 @@ mod reopen;
 mod secrets;
 mod stop;
 mod strictness;
-mod tickets;
 mod ticket_command;
+mod tickets;
 mod tls;
 mod up;
 mod walk;

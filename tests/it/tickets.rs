@@ -134,7 +134,8 @@ async fn every_bad_ticket_is_refused_in_its_own_way_before_upstream_hears_anythi
     let (mut upstream, gateway, desk) = scene().await;
     let good = desk.ticket("ada").await;
     let truncated = &good[..good.len() - 5];
-    let unsigned = format!("{}.{}.", base64_url(r#"{"typ":"tidegate-ticket+jwt","alg":"none"}"#), good.split('.').nth(1).unwrap());
+    let unsigned =
+        format!("{}.{}.", base64_url(r#"{"typ":"tidegate-ticket+jwt","alg":"none"}"#), good.split('.').nth(1).unwrap());
     let in_query = |ticket: &str| format!("/chat?ticket={ticket}");
     for (what, target, status, kind) in [
         ("none", "/chat".to_owned(), 401, "ticket-missing"),
@@ -189,8 +190,9 @@ async fn every_bad_ticket_is_refused_in_its_own_way_before_upstream_hears_anythi
     upstream.assert_untouched();
 
     // None of these has spent the good one.
+    let target = in_query(&good);
     let (client, _events) =
-        tokio::join!(Client::ask(&gateway, &in_query(&good), &[]), async { upstream.next_open().await.accept() });
+        tokio::join!(Client::ask(&gateway, &target, &[]), async { upstream.next_open().await.accept() });
     assert!(client.is_ok());
 }
 
@@ -309,7 +311,8 @@ async fn a_route_may_take_several_proofs() {
     let gateway = TestGateway::from_files(&guarded(&upstream, "[\"ticket\", \"bearer\"]", SECTIONS), files());
     let desk = Desk::of(&gateway);
     let token = format!("Bearer {}", bearer("grace"));
-    let (client, events) = tokio::join!(Client::ask(&gateway, "/chat", &[("authorization", &token)]), async {
+    let fields = [("authorization", token.as_str())];
+    let (client, events) = tokio::join!(Client::ask(&gateway, "/chat", &fields), async {
         let open = upstream.next_open().await;
         assert_eq!(open.head.headers["tidegate-subject"], "grace");
         assert!(!open.head.headers.contains_key("authorization"), "credentials stay here unless the route says so");

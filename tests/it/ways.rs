@@ -43,7 +43,7 @@ fn asking(upstream: &FakeUpstream, auth_keys: &str, cookie_keys: &str, upstream_
     );
     let config = Config::parse(&text, "test.toml", Path::new("/")).unwrap_or_else(|problems| panic!("{problems}"));
     let app = Upstream::new(&config.upstreams[0], &TaskTracker::new(), &CancellationToken::new()).unwrap();
-    Cookie::new(config.access.cookie.unwrap(), Arc::new(app))
+    Cookie::new(config.auth.cookie.unwrap(), Arc::new(app))
 }
 
 fn head(target: &str, fields: &[(&str, &str)]) -> request::Parts {

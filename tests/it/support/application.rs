@@ -48,14 +48,15 @@ impl Application {
         tasks.spawn(async move {
             while let Some(open) = page.try_next_open().await {
                 let html = Answer::status(200).with("content-type", "text/html");
-                open.answer(match open.head.uri.path() {
+                let answer = match open.head.uri.path() {
                     "/login" => {
                         let cookie = format!("sid={SESSION}; Path=/; Secure; HttpOnly; SameSite=Lax");
                         Answer::status(204).with("set-cookie", &cookie)
                     }
                     "/favicon.ico" => Answer::status(204),
                     _ => html.body("<!doctype html><title>application</title>"),
-                });
+                };
+                open.answer(answer);
             }
         });
         Self { backend: backend_address, page: page_port, heard, _tasks: tasks }
