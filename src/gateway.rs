@@ -109,7 +109,8 @@ impl Gateway {
         let registry = Arc::new(Registry::new(config.routes.iter().map(|route| route.path.clone())));
         let routes = RouteTable::build(config.routes).map_err(|_| StartError::Overlap)?;
         let memory = gateway.watch_memory(config.server.max_memory);
-        let bridges = Bridges::new(upstreams.iter().cloned(), registry.clone(), memory.clone()).with_signer(config.identity.clone());
+        let bridges = Bridges::new(upstreams.iter().cloned(), registry.clone(), memory.clone())
+            .with_signer(config.identity.clone());
         let edge = Arc::new(Edge {
             routes,
             bridges: bridges.clone(),

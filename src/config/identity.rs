@@ -47,7 +47,8 @@ fn key(entry: &KeyEntry<'_>) -> Option<PairedKey> {
             Algorithm::EdDSA => ("an Ed25519 key", "ed25519"),
             _ => ("an RSA key of 2048 to 8192 bits", "RSA -pkeyopt rsa_keygen_bits:2048"),
         };
-        let message = format!("this is not the private key that {:?} needs: {kind}, unencrypted, as PEM", entry.algorithm);
+        let message =
+            format!("this is not the private key that {:?} needs: {kind}, unencrypted, as PEM", entry.algorithm);
         entry.field.wrong(message, format!("make one: openssl genpkey -algorithm {make} -out identity.key"));
     }
     key

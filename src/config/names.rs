@@ -131,7 +131,8 @@ mod tests {
         for name in ["tidegate-subject", "Tidegate_Identity", "tidegate-connection"] {
             assert!(claim_header(name).expect_err(name).contains("contract"), "{name}");
         }
-        for name in ["host", "connection", "content-length", "Transfer_Encoding", "cookie", "x-forwarded-for", "accept"] {
+        for name in ["host", "connection", "content-length", "Transfer_Encoding", "cookie", "x-forwarded-for", "accept"]
+        {
             assert!(claim_header(name).expect_err(name).contains("meaning of its own"), "{name}");
         }
         assert!(claim_header("x tenant").is_err());

@@ -192,10 +192,7 @@ impl Signer {
         let whole = now.checked_add(self.lifetime).unwrap_or(now);
         let cut = said.expires.filter(|end| *end < whole);
         let (issued, expires) = (seconds(now), seconds(cut.unwrap_or(whole)));
-        let times = format!(
-            r#","iat":{issued},"nbf":{issued},"exp":{expires},"jti":"{}-{issued}"}}"#,
-            said.connection
-        );
+        let times = format!(r#","iat":{issued},"nbf":{issued},"exp":{expires},"jti":"{}-{issued}"}}"#, said.connection);
         let claims = BASE64_URL_SAFE_NO_PAD.encode(format!("{}{times}", said.claims));
         let mut token = format!("{}.{claims}", self.head);
         let signature = sign(token.as_bytes(), &self.key.sign, self.key.algorithm)?;

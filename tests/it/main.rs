@@ -13,6 +13,7 @@ mod demo_page;
 mod down;
 mod edge;
 mod endpoints;
+mod identity;
 mod keepalive;
 mod layering;
 mod lifecycle;

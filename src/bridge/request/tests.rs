@@ -72,7 +72,8 @@ fn values<'a>(fields: &'a HeaderMap, name: &str) -> Vec<&'a str> {
 
 #[test]
 fn every_request_says_who_the_client_is() {
-    let settings = settings("claim_headers = { tenant = \"X-Tenant\", roles = \"Tidegate-Roles\", email = \"X-Email\" }");
+    let settings =
+        settings("claim_headers = { tenant = \"X-Tenant\", roles = \"Tidegate-Roles\", email = \"X-Email\" }");
     let ada = ada(json!({"tenant": "t1", "roles": ["a", "b"], "other": "secret"}));
     let mut requests = requests("/chat", &[], &settings, Some(&ada), None).unwrap();
     for fields in all(&mut requests, at(0)) {
