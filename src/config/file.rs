@@ -67,12 +67,7 @@ fn config(table: &DeTable<'_>, text: &str, files: Files<'_>) -> Config {
     }
     let (names, upstreams) = upstreams(&mut file, files);
     let identity = file.section("identity").map(|table| identity::read(table, files));
-    let known = route::Known {
-        upstreams: &names,
-        claims: None,
-        ticket_param: "ticket",
-        identity: identity.as_ref().map(|identity| identity.audience.as_ref()),
-    };
+    let known = route::Known { upstreams: &names, claims: None, ticket_param: "ticket", identity: identity.as_ref() };
     let routes: Vec<_> = file.sections("route").into_iter().filter_map(|table| route::read(table, known)).collect();
     route::check_overlaps(&routes, text, files.report);
     file.finish();

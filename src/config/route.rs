@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::bridge;
 use super::field::Located;
+use super::identity::Identity;
 use super::problem::{line_number, quote};
 use super::reader::TableReader;
 use super::report::Report;
@@ -21,8 +22,8 @@ pub(super) struct Known<'a> {
     pub(super) claims: Option<&'a [String]>,
     /// The query parameter of a ticket, which never goes upstream.
     pub(super) ticket_param: &'a str,
-    /// Whether there are identity tokens, and for whom they are if not for the upstream that gets them.
-    pub(super) identity: Option<Option<&'a Arc<str>>>,
+    /// What makes identity tokens, if anything does.
+    pub(super) identity: Option<&'a Identity>,
 }
 
 /// Reads one route; it comes with the place of its path.
