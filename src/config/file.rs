@@ -98,19 +98,19 @@ fn config(table: &DeTable<'_>, text: &str, files: Files<'_>) -> Config {
         claims: Some(&proofs.claims),
         ticket_param: ticket.as_ref().map_or("ticket", |ticket| &ticket.param),
         ways: &ways,
-        identity: identity.as_ref().map(|identity| identity.audience.as_ref()),
+        identity: identity.as_ref(),
     };
     let routes: Vec<_> = file.sections("route").into_iter().filter_map(|table| route::read(table, known)).collect();
     route::check_overlaps(&routes, text, files.report);
     route::check_names(&routes, text, files.report);
-    if ticket.is_some() {
-        ticket::check_paths(&listeners, &routes, text, files.report);
-    }
     // Tickets need no section if there is a way to get one.
     let ticket = ticket.or_else(|| {
         let taken = routes.iter().any(|route| route.value.auth.takes(Way::Ticket));
         taken.then(access::ticket::Settings::default)
     });
+    if ticket.is_some() {
+        ticket::check_paths(&listeners, &routes, text, files.report);
+    }
     file.finish();
     Config {
         server,

@@ -6,6 +6,7 @@ use toml::de::DeValue;
 
 use super::bridge;
 use super::field::{Field, Located};
+use super::identity::Identity;
 use super::limits;
 use super::problem::{line_number, quote};
 use super::reader::TableReader;
@@ -29,8 +30,8 @@ pub(super) struct Known<'a> {
     pub(super) ticket_param: &'a str,
     /// The ways that the other sections prepare.
     pub(super) ways: &'a [Way],
-    /// Whether there are identity tokens, and for whom they are if not for the upstream that gets them.
-    pub(super) identity: Option<Option<&'a Arc<str>>>,
+    /// What makes identity tokens, if anything does.
+    pub(super) identity: Option<&'a Identity>,
 }
 
 /// Reads one route; it comes with the place of its path.

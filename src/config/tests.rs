@@ -464,6 +464,56 @@ fn bridges_are_checked() {
 }
 
 #[test]
+fn what_tells_upstream_of_a_client_is_checked() {
+    assert_eq!(bridge("claim_headers = { tenant = \"X-Tenant\", roles = \"Tidegate-Roles\" }"), "");
+    assert!(bridge("claim_headers = [\"tenant\"]").contains("`claim_headers` must be a table of texts, not a list"));
+    assert!(bridge("claim_headers = { tenant = 1 }").contains("the header of `tenant` must be a text"));
+    let refused = |header: &str| bridge(&format!("claim_headers = {{ tenant = \"{header}\" }}"));
+    assert!(refused("Tidegate_Connection").contains("the contract with the backend has a meaning for it"));
+    assert!(refused("Transfer-Encoding").contains("a meaning of its own"));
+    assert!(refused("X Tenant").contains("not the name of a header"));
+    assert!(refused("User_Agent").contains("is also one of `forward_headers`"));
+    let twice = bridge("claim_headers = { a = \"X-A\", b = \"x_a\" }");
+    assert!(twice.contains("stands in `claim_headers` twice"), "{twice}");
+    assert!(bridge("forward_headers = [\"tidegate_subject\"]").contains("sets headers of this kind itself"));
+    assert!(bridge("identity_token = true").contains("there is no [identity]"));
+    assert!(bridge("last_event_id_param = \"ticket\"\ncredential_params = []").contains("both a credential"));
+}
+
+#[test]
+fn identity_tokens_need_a_key_that_can_sign() {
+    let repository = repository();
+    let read = |lines: &str, bridge: &str| {
+        let text = file(&format!("[identity]\n{lines}"), "", "", "", bridge);
+        Config::parse(&text, "tidegate.toml", repository.path())
+    };
+    let told_of = |lines: &str| {
+        let problems = read(lines, "identity_token = true").expect_err(lines);
+        problems.iter().map(told).collect::<Vec<_>>().join("\n")
+    };
+    let key = "keys = [{ id = \"k1\", algorithm = \"ES256\", file = \"certs/dev.key\" }]";
+    let audience = |lines: &str| {
+        let config = read(lines, "identity_token = true").unwrap_or_else(|problems| panic!("{problems}"));
+        assert!(config.identity.as_ref().is_some_and(|signer| signer.jwks().contains("\"kid\":\"k1\"")));
+        let secret = std::fs::read_to_string(repository.path().join("certs/dev.key")).expect("a key");
+        assert!(!format!("{config:#?}").contains(secret.lines().nth(1).expect("a line")));
+        config.routes[0].bridge.identity_token.clone()
+    };
+    assert_eq!(audience(key).as_deref(), Some("app"), "the name of the upstream");
+    assert_eq!(audience(&format!("{key}\naudience = \"all\"\nlifetime = \"10s\"")).as_deref(), Some("all"));
+    let off = read(key, "").unwrap_or_else(|problems| panic!("{problems}"));
+    assert_eq!(off.routes[0].bridge.identity_token, None);
+    assert!(told_of("").contains("`keys` is missing in [identity]"));
+    assert!(told_of("keys = []").contains("`keys` must name at least one"));
+    let other = told_of(&key.replace("ES256", "EdDSA"));
+    assert!(other.contains("an Ed25519 key") && other.contains("openssl genpkey -algorithm ed25519"), "{other}");
+    assert!(told_of(&key.replace("dev.key", "dev.pem")).contains("not the private key that ES256 needs"));
+    assert!(told_of(&key.replace("ES256", "HS256")).contains("`algorithm` cannot be `HS256`"));
+    assert!(told_of(&format!("{key}\nlifetime = \"5s\"")).contains("from \"10s\" to \"1h\""));
+    assert!(told_of(&format!("{key}\nissuer = \"\"")).contains("`issuer` is empty"));
+}
+
+#[test]
 fn log_filters_are_checked() {
     let filter = |filter: &str| problems(&file(&format!("[log]\nfilter = \"{filter}\""), "", "", "", "")).join("\n");
     assert_eq!(filter("info,tidegate::bridge=debug,hyper=off"), "");

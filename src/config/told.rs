@@ -5,6 +5,7 @@ use std::sync::Arc;
 use http::HeaderName;
 use toml::de::DeValue;
 
+use super::identity::Identity;
 use super::names;
 use super::problem::quote;
 use super::reader::TableReader;
@@ -61,20 +62,20 @@ pub(super) fn claim_headers(
     headers
 }
 
-/// Reads the flag, and says for whom the tokens of this bridge are. `identity` is the section, with its audience.
+/// Reads the flag, and says for whom the tokens of this bridge are. `identity` is the section that it needs.
 pub(super) fn identity_token(
     table: &mut TableReader<'_>,
-    identity: Option<Option<&Arc<str>>>,
+    identity: Option<&Identity>,
     upstream: Option<&Arc<str>>,
 ) -> Option<Arc<str>> {
     if !table.flag("identity_token", false) {
         return None;
     }
-    let Some(audience) = identity else {
+    let Some(identity) = identity else {
         let help = "write [identity] with keys = [...], or take `identity_token` out";
         let message = "`identity_token` needs keys to sign with, and there is no [identity]";
         table.report().absent(table.span("identity_token"), message, help);
         return None;
     };
-    audience.or(upstream).cloned()
+    identity.audience.as_ref().or(upstream).cloned()
 }

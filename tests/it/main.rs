@@ -15,6 +15,7 @@ mod demo_page;
 mod down;
 mod edge;
 mod endpoints;
+mod identity;
 mod keepalive;
 mod layering;
 mod lifecycle;
