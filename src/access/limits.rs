@@ -276,11 +276,11 @@ mod tests {
         let limits = one(limits(2, 2, 1));
         let place = limits.admit(0, Some(&subject("ada")), address(1)).unwrap();
         assert_eq!(limits.admit(0, Some(&subject("ada")), address(1)).unwrap_err(), Refused::Address);
-        let _second = limits.admit(0, Some(&subject("ada")), address(2)).unwrap();
+        let second = limits.admit(0, Some(&subject("ada")), address(2)).unwrap();
         assert_eq!(limits.admit(0, Some(&subject("bob")), address(3)).unwrap_err(), Refused::Route);
         let live = limits.routes[0].as_ref().unwrap();
         assert_eq!((live.connections.load(Relaxed), live.identities.len(), live.addresses.len()), (2, 1, 2));
-        drop((place, _second));
+        drop((place, second));
         assert!(is_empty(&limits));
     }
 
@@ -351,7 +351,7 @@ mod tests {
                 }
                 // The first of them has no name.
                 let name = (who > 0).then(|| subject(&who.to_string()));
-                let full = |most: u32, count: usize| most > 0 && count as u32 >= most;
+                let full = |most: u32, count: usize| most > 0 && count >= most as usize;
                 let same = inside.iter().filter(|(other, ..)| *other == who).count();
                 let near = inside.iter().filter(|(_, other, _)| *other == from).count();
                 let expected = match () {

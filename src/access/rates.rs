@@ -99,7 +99,7 @@ impl Shard {
             return Ok(());
         }
         if self.room_at > now {
-            return Err(self.room_at - now);
+            return Err(self.room_at.saturating_sub(now));
         }
         self.buckets.retain(|_, bucket| bucket.full_at(rate) > now);
         self.look_at = (self.buckets.len() * 2).max(FEW);

@@ -195,7 +195,7 @@ mod tests {
                     sum += u128::from(*units);
                     // One that is more than a bucket holds is taken from a full bucket.
                     let most = u128::from(*units).max(rate.burst.get().into());
-                    let back = (*end - *begin).as_nanos() * u128::from(rate.units.get());
+                    let back = end.saturating_sub(*begin).as_nanos() * u128::from(rate.units.get());
                     prop_assert!(sum * rate.ticks_of_unit() <= most * rate.ticks_of_unit() + back);
                 }
             }
