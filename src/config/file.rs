@@ -12,12 +12,13 @@ use super::pem::Files;
 use super::problem::{Problem, Problems, line_number, quote};
 use super::reader::TableReader;
 use super::report::Report;
-use super::{Config, Server, admin, listener, log, route, server, syntax, upstream};
+use super::{Config, Server, admin, listener, log, redis, route, server, syntax, upstream};
+use crate::access::revoked;
 use crate::edge::settings::Listener;
 use crate::{telemetry, upstream as backend};
 
 /// Every section once, so that every reader says which keys it knows.
-const SKELETON: &str = "[server]\n[log]\n[admin]\n[[listener]]\ntls = {}\n[upstream.x]\nendpoints = [{}]\nhealth = {}\nbreaker = {}\n[[route]]\nbridge = { reconnect = {} }\n";
+const SKELETON: &str = "[server]\n[log]\n[admin]\n[redis]\npassword = {}\n[revocation]\n[[listener]]\ntls = {}\n[upstream.x]\nendpoints = [{}]\nhealth = {}\nbreaker = {}\n[[route]]\nbridge = { reconnect = {} }\n";
 
 /// The text of a file.
 pub(super) fn read(path: &Path) -> Result<String, Problems> {
@@ -65,6 +66,8 @@ fn config(table: &DeTable<'_>, text: &str, files: Files<'_>) -> Config {
     if let Some(admin) = &admin {
         admin::check_address(admin, &listeners, text, files.report);
     }
+    let redis = file.section("redis").and_then(|table| redis::read(table, files));
+    let revocation = file.section("revocation").map_or_else(revoked::Settings::default, redis::revocation);
     let (names, upstreams) = upstreams(&mut file, files);
     let routes: Vec<_> = file.sections("route").into_iter().filter_map(|table| route::read(table, &names)).collect();
     route::check_overlaps(&routes, text, files.report);
@@ -73,6 +76,8 @@ fn config(table: &DeTable<'_>, text: &str, files: Files<'_>) -> Config {
         server,
         log,
         admin: admin.map(|admin| admin.value),
+        redis,
+        revocation,
         listeners: listeners.into_iter().map(|listener| listener.value).collect(),
         upstreams,
         routes: routes.into_iter().map(|route| Arc::clone(&route.value)).collect(),

@@ -16,6 +16,7 @@ mod names;
 mod pem;
 mod problem;
 mod reader;
+mod redis;
 mod report;
 mod route;
 mod secret;
@@ -35,6 +36,7 @@ use std::time::Duration;
 pub use self::problem::{Problem, Problems};
 pub use self::server::Server;
 pub(crate) use self::units::parse_duration;
+use crate::access::{redis as shared, revoked};
 use crate::{admin as inside, edge, telemetry, upstream as backend};
 
 /// What durations may be that have no stricter rule of their own.
@@ -49,6 +51,10 @@ pub struct Config {
     pub log: telemetry::Settings,
     /// Where operators look inside; `None` is nowhere.
     pub admin: Option<inside::Settings>,
+    /// What several gateways share; `None` is nothing.
+    pub redis: Option<shared::Settings>,
+    /// How long it is remembered what was taken back.
+    pub revocation: revoked::Settings,
     /// Where clients are served; at least one, each with an address of its own.
     pub listeners: Vec<edge::settings::Listener>,
     /// The backends, each with a name of its own.

@@ -25,6 +25,10 @@ pub enum Cause {
     Idle,
     /// The connection has reached the age that the route allows.
     MaxAge,
+    /// What the client had proven was taken back, or its connection was ended by hand.
+    Revoked,
+    /// The time is over for which the client had proven who it is.
+    Expired,
     /// The gateway is being stopped.
     Shutdown,
     /// Upstream sent a close event; the frame is what it asked for.
@@ -105,6 +109,8 @@ impl Cause {
             Self::ClientTooSlow => "client-too-slow",
             Self::Idle => "idle",
             Self::MaxAge => "max-age",
+            Self::Revoked => "revoked",
+            Self::Expired => "expired",
             Self::Shutdown => "shutdown",
             Self::UpstreamClosed(_) => "upstream-closed",
             Self::StreamEnded => "stream-ended",
@@ -149,7 +155,8 @@ impl Cause {
             | Self::PositionLost
             | Self::MaxAge
             | Self::ConnectionUnknown(_) => Some(1012),
-            Self::Unauthorized(_) | Self::MessageRefused(_) => Some(1008),
+            // With another proof it may come back; with this one it is no use.
+            Self::Revoked | Self::Expired | Self::Unauthorized(_) | Self::MessageRefused(_) => Some(1008),
             Self::MessageUnsupported => Some(1003),
             Self::ClientTooSlow
             | Self::UpstreamInvalid(_)
@@ -194,17 +201,21 @@ impl Cause {
             | Self::UpstreamError(_)
             | Self::UpstreamFailed
             | Self::MessageInDoubt(_) => Party::Upstream,
-            Self::MaxAge | Self::Shutdown | Self::Defect => Party::Gateway,
+            Self::MaxAge | Self::Revoked | Self::Expired | Self::Shutdown | Self::Defect => Party::Gateway,
         }
     }
 
     /// Whether messages that the client sent before this ending are still delivered after it.
     ///
-    /// True where upstream is not the one that failed: a client that says its last word and closes is heard.
+    /// True where upstream is not the one that failed: a client that says its last word and closes is heard. What a client
+    /// sent whose proof was taken back is not: nobody knows since when it was not that client's to send.
     #[must_use]
     pub const fn delivers_the_rest(&self) -> bool {
         matches!(self.blames(), Party::Client)
-            || matches!(self, Self::Shutdown | Self::MaxAge | Self::UpstreamClosed(_) | Self::UpstreamStopped)
+            || matches!(
+                self,
+                Self::Shutdown | Self::MaxAge | Self::Expired | Self::UpstreamClosed(_) | Self::UpstreamStopped
+            )
     }
 
     /// The close frame for the client, with the number of its messages that were not delivered.
@@ -237,6 +248,8 @@ impl fmt::Display for Cause {
             Self::ClientTooSlow => f.write_str("messages came faster than they were read"),
             Self::Idle => f.write_str("no message for too long"),
             Self::MaxAge => f.write_str("the connection has reached its age limit"),
+            Self::Revoked => f.write_str("the client was sent away"),
+            Self::Expired => f.write_str("what the client has proven holds no longer"),
             Self::Shutdown => f.write_str("the gateway is stopping"),
             Self::UpstreamClosed(frame) => write!(f, "upstream closed with {}", frame.code),
             Self::StreamEnded => f.write_str("upstream ended the event stream"),
@@ -280,6 +293,8 @@ mod tests {
             ClientTooSlow,
             Idle,
             MaxAge,
+            Revoked,
+            Expired,
             Shutdown,
             UpstreamClosed(CloseFrame::new(4001, "bye")),
             StreamEnded,
