@@ -127,8 +127,8 @@ impl Gateway {
         let plans = door::Plans {
             proofs: config.auth,
             ticket: config.ticket,
-            redis: None,
-            revocation: access::revoked::Settings::default(),
+            redis: config.redis,
+            revocation: config.revocation,
             prefixes: config.server.prefixes,
         };
         let door = door::build(plans, &upstreams, &registry, &gateway.upstream, &gateway.disconnect)

@@ -133,6 +133,12 @@ fn show(connection: &Entry, now: Instant, out: &mut Vec<u8>) -> serde_json::Resu
     map.serialize_entry("id", &connection.id().as_hyphenated().to_string())?;
     map.serialize_entry("route", &**connection.route())?;
     map.serialize_entry("peer", &connection.peer())?;
+    if let Some(holder) = connection.holder() {
+        map.serialize_entry("subject", holder.subject.as_str())?;
+        if let Some(ticket) = &holder.ticket {
+            map.serialize_entry("ticket", &**ticket)?;
+        }
+    }
     map.serialize_entry("upstream", connection.upstream())?;
     map.serialize_entry("endpoint", &*connection.endpoint())?;
     map.serialize_entry("age_ms", &u64::try_from(connection.age(now).as_millis()).unwrap_or(u64::MAX))?;
@@ -182,6 +188,7 @@ mod tests {
                 upstream: Arc::from("app"),
                 endpoint: Arc::from("127.0.0.1:9000"),
                 took: Duration::ZERO,
+                holder: None,
             };
             (opening.connection, sources.registry.open(&opening, Instant::now()))
         };

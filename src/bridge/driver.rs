@@ -102,9 +102,12 @@ impl<S: ClientSocket> Driver<S> {
     fn poll_turn(&mut self, cx: &mut Context<'_>, alarm: &mut Alarm, stopping: &mut Stopping) -> Poll<Cause> {
         // Each wake-up may have come from the client.
         self.client.asleep = None;
-        // These two wake the task by themselves, so that one look per wake-up is enough.
+        // These three wake the task by themselves, so that one look per wake-up is enough.
         while let Poll::Ready(happened) = stopping.poll(cx) {
             self.step(happened);
+        }
+        if self.live.poll_revoked(cx).is_ready() {
+            self.step(Happened::Other(Input::Revoked));
         }
         if alarm.poll(cx, self.session.next_deadline()).is_ready() {
             self.step(Happened::Other(Input::Tick));

@@ -67,6 +67,7 @@ pub async fn open(bridge: &Bridge, asked: Asked<'_>, id: Uuid, route: &Arc<str>)
         upstream: bridge.upstream.name().clone(),
         endpoint: pool.name().into(),
         took: began.elapsed(),
+        holder: None,
     };
     let bridge = bridge.clone();
     let expires = asked

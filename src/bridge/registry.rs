@@ -9,10 +9,12 @@ mod entry;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Instant;
 
 pub use entry::{Entry, Snapshot};
 
+use crate::identity::Revocation;
 use crate::session::{Cause, Counts, StreamState};
 use crate::telemetry::Opening;
 use crate::telemetry::metrics::{COUNTED, values};
@@ -154,6 +156,20 @@ impl Registry {
         found
     }
 
+    /// Ends the live connections that a revocation is about; gives their number. Whoever opens at the same time has to look
+    /// for itself, after it stands here.
+    pub fn revoke(&self, revocation: &Revocation) -> usize {
+        let mut ended = 0;
+        for shard in &self.shards {
+            let shard = lock(shard);
+            for entry in shard.live.iter().filter(|entry| revocation.ends(entry.id(), entry.holder())) {
+                entry.revoke();
+                ended += 1;
+            }
+        }
+        ended
+    }
+
     fn shard(&self, entry: &Entry) -> MutexGuard<'_, Shard> {
         // The last byte of a version 7 UUID is random. There is a shard at every index below their number.
         let at = usize::from(entry.id().as_bytes().last().copied().unwrap_or_default()) % SHARDS;
@@ -231,6 +247,18 @@ impl Live {
         if let Some(entry) = &self.entry {
             entry.store(snapshot);
         }
+    }
+
+    /// Asks it to end: what its client had proven was taken back while it was being opened.
+    pub fn revoke(&self) {
+        if let Some(entry) = &self.entry {
+            entry.revoke();
+        }
+    }
+
+    /// Ready once, when what its client had proven was taken back.
+    pub fn poll_revoked(&self, cx: &Context<'_>) -> Poll<()> {
+        self.entry.as_ref().map_or(Poll::Pending, |entry| entry.poll_revoked(cx))
     }
 
     /// Says that the event stream is now at another endpoint.

@@ -12,7 +12,8 @@ use super::pem::Files;
 use super::problem::{Problem, Problems, line_number, quote};
 use super::reader::TableReader;
 use super::report::Report;
-use super::{Config, Server, admin, auth, identity, listener, log, route, server, syntax, ticket, upstream};
+use super::{Config, Server, admin, auth, identity, listener, log, redis, route, server, syntax, ticket, upstream};
+use crate::access::revoked;
 use crate::edge::settings::Listener;
 use crate::identity::Way;
 use crate::{access, telemetry, upstream as backend};
@@ -30,6 +31,9 @@ mtls = {}
 keys = [{}]
 [identity]
 keys = [{}]
+[redis]
+password = {}
+[revocation]
 [[listener]]
 tls = {}
 [upstream.x]
@@ -89,13 +93,15 @@ fn config(table: &DeTable<'_>, text: &str, files: Files<'_>) -> Config {
         admin::check_address(admin, &listeners, text, files.report);
     }
     let ticket = file.section("ticket").map(|table| ticket::read(table, files));
+    let redis = file.section("redis").and_then(|table| redis::read(table, files));
+    let revocation = file.section("revocation").map_or_else(revoked::Settings::default, redis::revocation);
     let (names, upstreams) = upstreams(&mut file, files);
     let proofs = auth::read(&mut file, &names, asks_clients, files);
     let ways = proofs.ways(ticket.as_ref());
     let identity = file.section("identity").map(|table| identity::read(table, files));
     let known = route::Known {
         upstreams: &names,
-        claims: Some(&proofs.claims),
+        claims: &proofs.claims,
         ticket_param: ticket.as_ref().map_or("ticket", |ticket| &ticket.param),
         ways: &ways,
         identity: identity.as_ref(),
@@ -119,6 +125,8 @@ fn config(table: &DeTable<'_>, text: &str, files: Files<'_>) -> Config {
         auth: proofs,
         ticket,
         identity: identity.and_then(|identity| identity.signer),
+        redis,
+        revocation,
         listeners: listeners.into_iter().map(|listener| listener.value).collect(),
         upstreams,
         routes: routes.into_iter().map(|route| Arc::clone(&route.value)).collect(),

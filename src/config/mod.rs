@@ -19,6 +19,7 @@ mod names;
 mod pem;
 mod problem;
 mod reader;
+mod redis;
 mod report;
 mod route;
 mod secret;
@@ -40,6 +41,7 @@ use std::time::Duration;
 pub use self::problem::{Problem, Problems};
 pub use self::server::Server;
 pub(crate) use self::units::parse_duration;
+use crate::access::{redis as shared, revoked};
 use crate::identity::signer::Signer;
 use crate::{access, admin as inside, edge, telemetry, upstream as backend};
 
@@ -61,6 +63,10 @@ pub struct Config {
     pub identity: Option<Arc<Signer>>,
     /// What proves a client.
     pub auth: access::Settings,
+    /// What several gateways share; `None` is nothing.
+    pub redis: Option<shared::Settings>,
+    /// How long it is remembered what was taken back.
+    pub revocation: revoked::Settings,
     /// Where clients are served; at least one, each with an address of its own.
     pub listeners: Vec<edge::settings::Listener>,
     /// The backends, each with a name of its own.

@@ -17,15 +17,15 @@ use crate::edge::routes::{self, RouteTable};
 use crate::edge::settings::{Auth, MissingOrigin, Route};
 use crate::identity::Way;
 
-const AUTH_HELP: &str = "write \"ticket\", \"bearer\", \"cookie\", \"mtls\" or a list of them; auth = \"none\" lets in anybody, and must be said";
+const AUTH_HELP: &str = "write auth = \"ticket\", \"bearer\", \"cookie\", \"mtls\" or a list of these; auth = \"none\" lets in anybody, and must be said";
 
 /// What other sections say that routes and their bridges refer to.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Known<'a> {
     /// The names that a bridge may lead to.
     pub(super) upstreams: &'a [&'a str],
-    /// The claims that an identity keeps; `None` leaves open which.
-    pub(super) claims: Option<&'a [String]>,
+    /// The claims that an identity keeps.
+    pub(super) claims: &'a [String],
     /// The query parameter of a ticket, which never goes upstream.
     pub(super) ticket_param: &'a str,
     /// The ways that the other sections prepare.

@@ -52,7 +52,7 @@ pub(super) fn build(
     });
     let tickets = ticket.map(|ticket| counter(&ticket, callers, redis.clone())).transpose()?;
     let live = registry.clone();
-    let revoker = Arc::new(Revoker::new(revocation, redis.clone(), move |_| live.connections(None).len()));
+    let revoker = Arc::new(Revoker::new(revocation, redis.clone(), move |revocation| live.revoke(revocation)));
     revoker.follow(tasks, stop.clone());
     Ok(Door { bearer, cookie, mtls: proofs.mtls.map(Mtls::new), tickets, revoker, redis, prefixes })
 }

@@ -29,6 +29,8 @@ pub enum Cause {
     Expired,
     /// The connection has reached the age that the route allows.
     MaxAge,
+    /// What the client had proven was taken back, or its connection was ended by hand.
+    Revoked,
     /// The gateway is being stopped.
     Shutdown,
     /// Upstream sent a close event; the frame is what it asked for.
@@ -111,6 +113,7 @@ impl Cause {
             Self::Idle => "idle",
             Self::Expired => "expired",
             Self::MaxAge => "max-age",
+            Self::Revoked => "revoked",
             Self::Shutdown => "shutdown",
             Self::UpstreamClosed(_) => "upstream-closed",
             Self::StreamEnded => "stream-ended",
@@ -155,7 +158,12 @@ impl Cause {
             | Self::PositionLost
             | Self::MaxAge
             | Self::ConnectionUnknown(_) => Some(1012),
-            Self::RateLimited | Self::Expired | Self::Unauthorized(_) | Self::MessageRefused(_) => Some(1008),
+            // With another proof it may come back; with this one it is no use.
+            Self::RateLimited
+            | Self::Revoked
+            | Self::Expired
+            | Self::Unauthorized(_)
+            | Self::MessageRefused(_) => Some(1008),
             Self::MessageUnsupported => Some(1003),
             Self::ClientTooSlow
             | Self::UpstreamInvalid(_)
@@ -202,7 +210,7 @@ impl Cause {
             | Self::UpstreamError(_)
             | Self::UpstreamFailed
             | Self::MessageInDoubt(_) => Party::Upstream,
-            Self::MaxAge | Self::Shutdown | Self::Defect => Party::Gateway,
+            Self::MaxAge | Self::Revoked | Self::Shutdown | Self::Defect => Party::Gateway,
         }
     }
 
@@ -248,6 +256,7 @@ impl fmt::Display for Cause {
             Self::Idle => f.write_str("no message for too long"),
             Self::Expired => f.write_str("the identity has expired"),
             Self::MaxAge => f.write_str("the connection has reached its age limit"),
+            Self::Revoked => f.write_str("the client was sent away"),
             Self::Shutdown => f.write_str("the gateway is stopping"),
             Self::UpstreamClosed(frame) => write!(f, "upstream closed with {}", frame.code),
             Self::StreamEnded => f.write_str("upstream ended the event stream"),
@@ -293,6 +302,7 @@ mod tests {
             Idle,
             Expired,
             MaxAge,
+            Revoked,
             Shutdown,
             UpstreamClosed(CloseFrame::new(4001, "bye")),
             StreamEnded,

@@ -127,6 +127,7 @@ impl Session {
             Input::Reopened(reopened) => self.reopened(reopened, now, out),
             Input::Posted(delivery, outcome) => self.posted(delivery, outcome, now, out),
             Input::Tick => self.tick(now, out),
+            Input::Revoked => self.end(Cause::Revoked, now, out),
             Input::Shutdown => self.end(Cause::Shutdown, now, out),
             Input::Cut => self.cut(now, out),
         }

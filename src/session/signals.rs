@@ -33,6 +33,8 @@ pub enum Input<'a> {
     Posted(Delivery, PostOutcome),
     /// The time of [`Session::next_deadline`](super::Session::next_deadline) has come.
     Tick,
+    /// What the client had proven was taken back.
+    Revoked,
     /// The gateway is stopping.
     Shutdown,
     /// The gateway stops now, whatever is left.

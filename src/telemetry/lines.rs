@@ -11,7 +11,7 @@ use http::StatusCode;
 use tracing::{debug, info};
 use uuid::Uuid;
 
-use crate::identity::Identity;
+use crate::identity::{Holder, Identity};
 use crate::protocol::problem::Problem;
 use crate::session::{Cause, Counts, Party};
 
@@ -30,6 +30,19 @@ pub struct Opening {
     pub endpoint: Arc<str>,
     /// How long upstream took to open the event stream.
     pub took: Duration,
+    /// Whom it belongs to, if its client had to prove that.
+    pub holder: Option<Arc<Holder>>,
+}
+
+impl Opening {
+    fn subject(&self) -> Option<&str> {
+        self.holder.as_ref().map(|holder| holder.subject.as_str())
+    }
+
+    /// The id of the ticket, with which nobody gets in.
+    fn ticket(&self) -> Option<&str> {
+        self.holder.as_ref()?.ticket.as_deref()
+    }
 }
 
 /// A request that was refused.
@@ -53,6 +66,8 @@ pub fn connection_opened(opening: &Opening) {
         peer = %opening.peer,
         upstream = %opening.upstream,
         endpoint = %opening.endpoint,
+        subject = opening.subject(),
+        ticket = opening.ticket(),
         open_ms = millis(opening.took),
         "connection opened"
     );
@@ -71,6 +86,8 @@ pub fn connection_closed(opening: &Opening, cause: &Cause, failure: Option<&str>
         route = %opening.route,
         peer = %opening.peer,
         endpoint = %opening.endpoint,
+        subject = opening.subject(),
+        ticket = opening.ticket(),
         cause = cause.label(),
         blames,
         code = cause.code(),

@@ -1,20 +1,24 @@
 //! What is shown of one connection: written by its task alone, read by whoever looks.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use futures_util::task::AtomicWaker;
 use uuid::Uuid;
 
+use crate::identity::Holder;
 use crate::session::{Counts, StreamState};
 use crate::telemetry::Opening;
 use crate::telemetry::metrics::{COUNTED, counts_of, values};
 
 /// One live connection.
 ///
-/// 256 bytes. Its place in the registry and the connection's own handle add 40
-/// to that; 300 in all is the most that being looked at may cost a connection.
+/// 288 bytes. Its place in the registry and the connection's own handle add 40
+/// to that; 330 in all is the most that being looked at may cost a connection.
 #[derive(Debug)]
 pub struct Entry {
     id: Uuid,
@@ -29,6 +33,11 @@ pub struct Entry {
     queued_up: AtomicU32,
     queued_down: AtomicU32,
     stream: AtomicU8,
+    /// Whom it belongs to; shared with the connection's lines in the log.
+    holder: Option<Arc<Holder>>,
+    /// Whether it has to end, until its task has seen that; and how that task is woken.
+    revoked: AtomicBool,
+    waker: AtomicWaker,
     /// Where it stands in its shard; read and written under the shard's lock.
     place: AtomicU32,
 }
@@ -59,6 +68,9 @@ impl Entry {
             queued_up: AtomicU32::new(0),
             queued_down: AtomicU32::new(0),
             stream: AtomicU8::new(StreamState::Open as u8),
+            holder: opening.holder.clone(),
+            revoked: AtomicBool::new(false),
+            waker: AtomicWaker::new(),
             place: AtomicU32::new(0),
         }
     }
@@ -91,6 +103,25 @@ impl Entry {
     #[must_use]
     pub fn endpoint(&self) -> Arc<str> {
         self.endpoint.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whom it belongs to, if its client had to prove that.
+    #[must_use]
+    pub fn holder(&self) -> Option<&Holder> {
+        self.holder.as_deref()
+    }
+
+    /// Asks its task to end it, because what its client had proven was taken back.
+    pub fn revoke(&self) {
+        self.revoked.store(true, Release);
+        self.waker.wake();
+    }
+
+    /// Ready once, when the task has to end it. Costs two atomic operations while it is not.
+    pub(super) fn poll_revoked(&self, cx: &Context<'_>) -> Poll<()> {
+        self.waker.register(cx.waker());
+        // Looked at after the waker stands there: a word that comes in between finds it.
+        if self.revoked.load(Acquire) && self.revoked.swap(false, AcqRel) { Poll::Ready(()) } else { Poll::Pending }
     }
 
     /// How long it is open at `now`.

@@ -31,7 +31,7 @@ impl Session {
         } else {
             Leave::Done
         };
-        // Whoever reads no more, or too slowly, is not sent what waits.
+        // Whoever reads no more, or too slowly, is not sent what waits; nor is it for whoever was sent away.
         if matches!(
             cause,
             Cause::ClientLost
@@ -41,6 +41,7 @@ impl Session {
                 | Cause::InvalidText
                 | Cause::MessageTooBig(_)
                 | Cause::PongTimeout
+                | Cause::Revoked
         ) {
             self.counts.unsent += self.down.clear();
         }
