@@ -29,9 +29,9 @@ impl Lifetime {
         Self { idle_timeout, last_message: now, ends: first.or(old), expires: first.is_some() }
     }
 
-    /// A message went one way or the other.
-    pub(super) fn message(&mut self, now: Instant) {
-        self.last_message = now;
+    /// A message went one way or the other. `at` is when; later, if no other could follow it until then.
+    pub(super) fn message(&mut self, at: Instant) {
+        self.last_message = self.last_message.max(at);
     }
 
     /// Why it ends at `now`, if it does.

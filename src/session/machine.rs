@@ -275,7 +275,7 @@ impl Session {
     }
 
     /// Until when the client is not read because it has sent faster than it may.
-    fn paused_until(&self) -> Option<Instant> {
+    pub(super) fn paused_until(&self) -> Option<Instant> {
         self.gate.as_ref().and_then(|gate| gate.until())
     }
 

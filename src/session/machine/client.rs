@@ -62,7 +62,8 @@ impl Session {
             self.counts.auto_replies += 1;
             return self.send(answer, now, out);
         }
-        self.lifetime.message(now);
+        // A client that is kept waiting is not idle: its time begins when it may send again.
+        self.lifetime.message(self.paused_until().unwrap_or(now));
         self.up.push(message);
     }
 

@@ -79,6 +79,17 @@ fn whoever_is_kept_waiting_is_not_taken_for_gone() {
 }
 
 #[test]
+fn whoever_is_kept_waiting_is_not_idle() {
+    let idle_timeout = Some(5 * SECOND);
+    let mut scene = Scene::new(Settings { byte_rate: Some(rate(1, 1)), idle_timeout, ..Settings::default() });
+    scene.message(&"x".repeat(10));
+    scene.event("answer");
+    assert!(scene.wait(10 * SECOND).is_empty() && scene.session.reads_client());
+    assert!(scene.wait((5 * SECOND).saturating_sub(MOMENT)).is_empty());
+    assert_eq!(close_code(&scene.wait(MOMENT)), Some(1001));
+}
+
+#[test]
 fn a_client_that_is_kept_waiting_can_leave_and_its_last_word_is_delivered() {
     let mut scene = Scene::new(Settings { message_rate: Some(rate(1, 2)), ..Settings::default() });
     let first = scene.post("one");
