@@ -113,19 +113,22 @@ impl Door {
         route: &str,
         ticket: Option<&str>,
     ) -> Result<Proven, Problem> {
+        let began = SystemTime::now();
         for way in ways {
             let proven = match (way, ticket) {
                 (Way::Ticket, None) => None,
                 (Way::Ticket, Some(ticket)) => Some(self.redeem(ticket, caller, route)?),
                 (way, _) => self.other(*way, caller).await?.map(|identity| Proven { identity, spend: None }),
             };
-            let Some(proven) = proven else { continue };
+            let Some(mut proven) = proven else { continue };
             if self.revoker.refuses(&proven.identity) {
                 return Err(match way {
                     Way::Ticket => Refusal::Revoked.into(),
                     _ => challenge(Problem::new(StatusCode::UNAUTHORIZED, "revoked", "this proof was revoked"), ways),
                 });
             }
+            // A proof that does not say when it was made, was made now: what is taken back from then on concerns it.
+            proven.identity.issued.get_or_insert(began);
             return Ok(proven);
         }
         Err(match ways {

@@ -15,6 +15,7 @@ use super::settings::Settings;
 use super::socket::ClientSocket;
 use super::upstream_side::UpstreamSide;
 use super::{Bridge, Stop};
+use crate::identity::Holder;
 use crate::protocol::headers;
 use crate::protocol::problem::Problem;
 use crate::protocol::sse::Limits;
@@ -67,7 +68,7 @@ pub async fn open(bridge: &Bridge, asked: Asked<'_>, id: Uuid, route: &Arc<str>)
         upstream: bridge.upstream.name().clone(),
         endpoint: pool.name().into(),
         took: began.elapsed(),
-        holder: None,
+        holder: asked.identity.map(|identity| Arc::new(Holder::of(identity, SystemTime::now()))),
     };
     let bridge = bridge.clone();
     let expires = asked
@@ -89,13 +90,22 @@ impl Opened {
         tracing::debug!(connection = %self.requests.id(), error, "the client was gone before it could be let in");
     }
 
-    /// Drives the connection to its end. `stop` can ask for that end.
+    /// Drives the connection to its end. `stop` can ask for that end. `sent_away` is asked once, when the connection can be
+    /// found by those who send somebody away: whether it was too late for that.
     ///
     /// Not an `async fn`: that would hold all that it is given a second time, for the life of the connection.
-    pub fn run<S: ClientSocket>(self, socket: S, stop: Stop) -> impl Future<Output = ()> {
+    pub fn run<S: ClientSocket>(
+        self,
+        socket: S,
+        stop: Stop,
+        sent_away: &dyn Fn(&Holder) -> bool,
+    ) -> impl Future<Output = ()> + use<S> {
         let now = Instant::now();
         telemetry::connection_opened(&self.opening);
         let live = self.bridge.registry.open(&self.opening, now);
+        if self.opening.holder.as_deref().is_some_and(sent_away) {
+            live.revoke();
+        }
         drop(self.newcomer);
         // The low half of a version 7 UUID is random but for two bits.
         let (_, seed) = self.requests.id().as_u64_pair();

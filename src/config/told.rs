@@ -15,10 +15,10 @@ use crate::protocol::headers::folded;
 const FORM: &str = "write claim_headers = { tenant = \"X-Tenant\" }, a claim and the header that tells it";
 
 /// Reads `{ tenant = "X-Tenant" }`. No header may be told to upstream in two ways, by a claim and by the client least of all.
-/// `claims` are those that there can be, if that is known.
+/// `claims` are those that there can be.
 pub(super) fn claim_headers(
     table: &mut TableReader<'_>,
-    claims: Option<&[String]>,
+    claims: &[String],
     forwarded: &[HeaderName],
 ) -> Vec<(String, HeaderName)> {
     let Some(field) = table.field("claim_headers") else { return Vec::new() };
@@ -30,7 +30,7 @@ pub(super) fn claim_headers(
     for (claim, header) in pairs {
         let (name, span) = (claim.get_ref().as_ref(), header.span());
         let wrong = |message: String, help: &str| field.report.wrong(Some(span.clone()), message, help);
-        if let Some(claims) = claims.filter(|claims| !claims.iter().any(|known| known == name)) {
+        if !claims.iter().any(|known| known == name) {
             let help = match nearest(name, claims.iter().map(String::as_str)) {
                 Some(known) => format!("did you mean `{known}`?"),
                 None => "add it to `claims` in [auth], or take it out".to_owned(),

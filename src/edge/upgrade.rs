@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use super::credential::{self, Credential};
 use super::handshake::{self, Handshake};
-use super::http::{Body, Connection, add_id};
+use super::http::{Body, Connection, Edge, add_id};
 use super::routes::Found;
 use super::settings::Auth;
 use super::site::Site;
@@ -24,8 +24,8 @@ use super::stream::ClientStream;
 use super::websocket::WebSocket;
 use crate::access::limits::Place;
 use crate::bridge::open::{Asked, Opened, open};
-use crate::bridge::{Bridge, Stop};
-use crate::identity::Way;
+use crate::bridge::Bridge;
+use crate::identity::{Holder, Way};
 use crate::protocol::problem::Problem;
 
 /// How long a client whose upgrade was refused may take to end its side.
@@ -72,7 +72,7 @@ impl Connection {
         let slot = self.slot.clone();
         // A fresh, small task: what served the handshake ends and gives its memory back.
         // Boxes: a future keeps the size of all that it was given and of the largest thing that it ever waits for.
-        let let_in = Box::pin(let_in(upgrade, opened, max_message_size, self.edge.stop.clone()));
+        let let_in = Box::pin(let_in(upgrade, opened, max_message_size, self.edge.clone()));
         self.edge.connections.spawn(async move {
             if let Some(driven) = let_in.await {
                 driven.await;
@@ -132,13 +132,14 @@ async fn let_in(
     upgrade: OnUpgrade,
     opened: Opened,
     max_message_size: usize,
-    stop: Stop,
+    edge: Arc<Edge>,
 ) -> Option<Pin<Box<impl Future<Output = ()>>>> {
     match upgrade.await {
         Ok(upgraded) => {
             let (stream, already_read) = reclaim(upgraded)?;
             let socket = WebSocket::new(stream, already_read, max_message_size);
-            Some(Box::pin(opened.run(socket, stop)))
+            let sent_away = |holder: &Holder| edge.door.revoker.ends(holder);
+            Some(Box::pin(opened.run(socket, edge.stop.clone(), &sent_away)))
         }
         Err(error) => {
             opened.abandoned(&error);

@@ -17,7 +17,7 @@ use uuid::Uuid;
 pub use self::set::{Full, Revocations};
 use self::shared::{Position, Shared};
 use super::redis::{Redis, Unusable};
-use crate::identity::{Identity, Revocation, What};
+use crate::identity::{Holder, Identity, Revocation, What};
 
 /// How often other gateways are listened to.
 const LISTEN: Duration = Duration::from_secs(1);
@@ -97,6 +97,13 @@ impl Revoker {
     #[must_use]
     pub fn refuses(&self, identity: &Identity) -> bool {
         !self.set.is_empty() && self.set.refuses(identity, SystemTime::now())
+    }
+
+    /// Whether a connection has to end that has just come to stand in the registry: what it belongs to was taken back while it
+    /// was being opened.
+    #[must_use]
+    pub fn ends(&self, holder: &Holder) -> bool {
+        !self.set.is_empty() && self.set.ends(holder, SystemTime::now())
     }
 
     /// What is taken back at the moment, the oldest first.

@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
 use uuid::Uuid;
 
-use crate::identity::{Identity, Revocation, What};
+use crate::identity::{Holder, Identity, Revocation, Subject, What};
 
 /// How far ahead of ours the clock of another gateway may be; what it says beyond that is taken for this.
 const CLOCKS_DIFFER: Duration = Duration::from_mins(1);
@@ -33,6 +33,13 @@ struct Kept {
     by_what: HashMap<What, (SystemTime, Uuid)>,
     /// The same, the oldest first.
     order: BTreeMap<(SystemTime, Uuid), What>,
+}
+
+/// By what a revocation may concern somebody.
+struct Named<'a> {
+    subject: &'a Subject,
+    ticket: Option<&'a Arc<str>>,
+    key: Option<&'a Arc<str>>,
 }
 
 impl Revocations {
@@ -78,16 +85,27 @@ impl Revocations {
         if self.length.load(Ordering::Acquire) == 0 {
             return false;
         }
+        let named = Named { subject: &identity.subject, ticket: identity.ticket.as_ref(), key: identity.key.as_ref() };
+        self.any(named, now, |revocation| revocation.refuses(identity))
+    }
+
+    /// Whether a connection that has begun to live at `now` has to end.
+    #[must_use]
+    pub fn ends(&self, holder: &Holder, now: SystemTime) -> bool {
+        let named = Named { subject: &holder.subject, ticket: holder.ticket.as_ref(), key: holder.key.as_ref() };
+        self.any(named, now, |revocation| revocation.ends(Uuid::nil(), Some(holder)))
+    }
+
+    fn any(&self, named: Named<'_>, now: SystemTime, concerns: impl Fn(&Revocation) -> bool) -> bool {
         let kept = self.kept.read().unwrap_or_else(PoisonError::into_inner);
         let named = [
-            Some(What::Subject(identity.subject.clone())),
-            identity.ticket.clone().map(What::Ticket),
-            identity.key.clone().map(What::Key),
+            Some(What::Subject(named.subject.clone())),
+            named.ticket.cloned().map(What::Ticket),
+            named.key.cloned().map(What::Key),
         ];
         named.into_iter().flatten().any(|what| {
-            kept.by_what
-                .get(&what)
-                .is_some_and(|&(at, id)| !self.is_over(at, now) && Revocation { what, at, id }.refuses(identity))
+            let found = kept.by_what.get(&what).copied().filter(|(at, _)| !self.is_over(*at, now));
+            found.is_some_and(|(at, id)| concerns(&Revocation { what, at, id }))
         })
     }
 
