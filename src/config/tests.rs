@@ -460,13 +460,25 @@ fn routes_are_checked() {
     assert!(route("path = \"/{a\"").contains("`/{a` cannot be a path"));
     assert!(route("host = \"a.io:443\"").contains("a host is written without a port"));
     assert!(route("origins = [\"app.example.com\"]").contains("`app.example.com` is no origin"));
-    assert!(only(&file("", "", "", "", "").replace("auth = \"none\"\n", "")).contains("write auth = \"none\""));
+    assert!(
+        only(&file("", "", "", "", "").replace("auth = \"none\"\n", "")).contains("auth = \"none\" lets in anybody")
+    );
     assert!(
         only(&file("", "", "", "", "").replace("path = \"/chat\"\n", "")).contains("`path` is missing in [[route]]")
     );
     assert!(only(&file("", "", "", "", "").replace(BRIDGE, "")).contains("`bridge` is missing in [[route]]"));
     let other = only(&file("", "", "", "", "").replace("\"none\"", "\"basic\""));
-    assert!(other.contains("`auth` cannot be `basic`") && other.ends_with("write \"none\""));
+    assert!(other.contains("`auth` cannot be `basic`") && other.contains("\"ticket\", \"bearer\""), "{other}");
+    let auth = |written: &str| problems(&file("", "", "", "", "").replace("auth = \"none\"", written)).join("\n");
+    assert!(auth("auth = []").contains("`auth` is empty"));
+    assert!(auth("auth = [\"none\", \"ticket\"]").contains("\"none\" stands beside other ways"));
+    for way in ["ticket", "bearer", "cookie", "mtls"] {
+        assert!(auth(&format!("auth = \"{way}\"")).contains(&format!("nothing is said about `{way}`")));
+        assert!(auth(&format!("auth = [\"{way}\"]")).contains(&format!("nothing is said about `{way}`")));
+    }
+    assert!(route("name = \"a/b\"").contains("`a/b` cannot be the name of a route"));
+    let twice = format!("name = \"chat\"\n{BRIDGE}\n[[route]]\npath = \"/other\"\nauth = \"none\"\nname = \"chat\"");
+    assert!(problems(&file("", "", "", &twice, "")).join("\n").contains("this route is called `chat`"));
 }
 
 #[test]
@@ -508,6 +520,11 @@ fn bridges_are_checked() {
 
 #[test]
 fn what_tells_upstream_of_a_client_is_checked() {
+    let bridge = |lines: &str| {
+        let text = file("[auth]\nclaims = [\"tenant\", \"roles\", \"a\", \"b\"]", "", "", "", lines);
+        parse(&text).err().iter().flat_map(Problems::iter).map(told).collect::<Vec<_>>().join("\n")
+    };
+    assert!(bridge("claim_headers = { tenent = \"X-Tenant\" }").contains("did you mean `tenant`?"));
     assert_eq!(bridge("claim_headers = { tenant = \"X-Tenant\", roles = \"Tidegate-Roles\" }"), "");
     assert!(bridge("claim_headers = [\"tenant\"]").contains("`claim_headers` must be a table of texts, not a list"));
     assert!(bridge("claim_headers = { tenant = 1 }").contains("the header of `tenant` must be a text"));

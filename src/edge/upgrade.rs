@@ -23,8 +23,8 @@ use super::site::Site;
 use super::stream::ClientStream;
 use super::websocket::WebSocket;
 use crate::access::limits::Place;
-use crate::bridge::open::{Asked, Opened, open};
 use crate::bridge::Bridge;
+use crate::bridge::open::{Asked, Opened, open};
 use crate::identity::{Holder, Way};
 use crate::protocol::problem::Problem;
 

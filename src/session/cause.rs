@@ -159,11 +159,9 @@ impl Cause {
             | Self::MaxAge
             | Self::ConnectionUnknown(_) => Some(1012),
             // With another proof it may come back; with this one it is no use.
-            Self::RateLimited
-            | Self::Revoked
-            | Self::Expired
-            | Self::Unauthorized(_)
-            | Self::MessageRefused(_) => Some(1008),
+            Self::RateLimited | Self::Revoked | Self::Expired | Self::Unauthorized(_) | Self::MessageRefused(_) => {
+                Some(1008)
+            }
             Self::MessageUnsupported => Some(1003),
             Self::ClientTooSlow
             | Self::UpstreamInvalid(_)

@@ -181,8 +181,13 @@ async fn whoever_is_sent_away_at_one_gateway_has_to_leave_all() {
     let (mut ada_at_other, _third) = other.let_in(&mut upstream, &ada_again).await;
 
     let json = [("content-type", "application/json")];
-    let told = crate::support::access::plain(admin, http::Method::POST, "/revocations", &json, r#"{"subject":"ada"}"#).await;
-    assert_eq!((told.status, &told.json()["closed"], &told.json()["told_others"]), (200, &json!(1), &json!(true)), "{told:?}");
+    let told =
+        crate::support::access::plain(admin, http::Method::POST, "/revocations", &json, r#"{"subject":"ada"}"#).await;
+    assert_eq!(
+        (told.status, &told.json()["closed"], &told.json()["told_others"]),
+        (200, &json!(1), &json!(true)),
+        "{told:?}"
+    );
     for client in [&mut at_one, &mut ada_at_other] {
         let (code, reason) = client.closed().await;
         assert_eq!(code, 1008);

@@ -9,6 +9,7 @@ mod backpressure;
 mod bearer;
 mod check;
 mod clients;
+mod cluster;
 
 mod corpus;
 mod demo_page;

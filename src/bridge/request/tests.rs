@@ -17,7 +17,7 @@ const TEXT: HeaderValue = HeaderValue::from_static("text/plain");
 /// The settings of a bridge with these lines.
 fn settings(lines: &str) -> Settings {
     let text = format!(
-        "[[listener]]\naddress = \"127.0.0.1:0\"\ntls = false\n[upstream.app]\nendpoints = [\"http://127.0.0.1:1\"]\n\
+        "[auth]\nclaims = [\"tenant\", \"roles\", \"email\"]\n[[listener]]\naddress = \"127.0.0.1:0\"\ntls = false\n[upstream.app]\nendpoints = [\"http://127.0.0.1:1\"]\n\
          [[route]]\npath = \"/chat\"\nauth = \"none\"\n[route.bridge]\nupstream = \"app\"\nevents = \"/e\"\n\
          messages = \"/m\"\n{lines}\n"
     );
