@@ -9,6 +9,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
+use crate::access::redis::{Redis, Unusable};
+use crate::access::revoked::Revoker;
 use crate::admin;
 use crate::bridge::memory::{Change, Memory};
 use crate::bridge::registry::Registry;
@@ -44,6 +46,9 @@ pub enum StartError {
         /// What the TLS library said.
         source: rustls::Error,
     },
+    /// The settings of Redis cannot be used.
+    #[error("the settings of [redis] cannot be used")]
+    Redis(#[source] Unusable),
     /// Two routes take the same requests, which the configuration rules out.
     #[error("two routes overlap")]
     Overlap,
@@ -108,6 +113,12 @@ impl Gateway {
         let admin = config.admin.as_ref().map(admin::Server::bind).transpose()?;
         let registry = Arc::new(Registry::new(config.routes.iter().map(|route| route.path.clone())));
         let routes = RouteTable::build(config.routes).map_err(|_| StartError::Overlap)?;
+        let redis = config.redis.map(|settings| Redis::start(settings, &gateway.upstream, gateway.disconnect.clone()));
+        let redis = redis.transpose().map_err(StartError::Redis)?;
+        let live = registry.clone();
+        let revoker = Revoker::new(config.revocation, redis.clone(), move |revocation| live.revoke(revocation));
+        let revoker = Arc::new(revoker);
+        revoker.follow(&gateway.upstream, gateway.disconnect.clone());
         let memory = gateway.watch_memory(config.server.max_memory);
         let bridges = Bridges::new(upstreams.iter().cloned(), registry.clone(), memory.clone());
         let edge = Arc::new(Edge {
@@ -131,6 +142,8 @@ impl Gateway {
                 registry,
                 bridges,
                 memory,
+                revoker,
+                redis,
                 draining,
                 started: Instant::now(),
                 version: process::VERSION,

@@ -162,6 +162,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
+    use crate::access::revoked::Revoker;
     use crate::bridge::memory::Memory;
     use crate::bridge::registry::{Live, Registry};
     use crate::telemetry::Opening;
@@ -171,6 +172,8 @@ mod tests {
             bridges: crate::bridge::Bridges::default(),
             registry: Arc::new(Registry::default()),
             memory: Arc::new(Memory::default()),
+            revoker: Arc::new(Revoker::new(Default::default(), None, |_| 0)),
+            redis: None,
             draining: CancellationToken::new(),
             started: Instant::now(),
             version: "0",

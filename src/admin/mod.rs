@@ -6,6 +6,7 @@ mod answer;
 mod connections;
 mod metrics;
 mod ready;
+mod revocations;
 mod server;
 
 use std::net::SocketAddr;
@@ -14,6 +15,8 @@ use std::time::Instant;
 
 use tokio_util::sync::CancellationToken;
 
+use crate::access::redis::Redis;
+use crate::access::revoked::Revoker;
 use crate::bridge::Bridges;
 use crate::bridge::memory::Memory;
 use crate::bridge::registry::Registry;
@@ -44,6 +47,10 @@ pub struct Sources {
     pub bridges: Bridges,
     /// Memory and its budget.
     pub memory: Arc<Memory>,
+    /// What was taken back.
+    pub revoker: Arc<Revoker>,
+    /// What several gateways share, if they do.
+    pub redis: Option<Arc<Redis>>,
     /// Cancelled once the gateway was told to stop.
     pub draining: CancellationToken,
     /// When the gateway started.

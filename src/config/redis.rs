@@ -122,7 +122,9 @@ fn place(text: &str) -> Result<Place, &'static str> {
     }
     let (place, database) = match rest.split_once('/') {
         Some((place, "")) => (place, None),
-        Some((place, number)) => (place, Some(number.parse().map_err(|_| "behind the host stands a database's number")?)),
+        Some((place, number)) => {
+            (place, Some(number.parse().map_err(|_| "behind the host stands a database's number")?))
+        }
         None => (rest, None),
     };
     let (host, port) = split_port(place).filter(|(_, port)| *port != Some(0)).ok_or(FORM)?;

@@ -177,8 +177,12 @@ mod tests {
     #[test]
     fn a_ticket_and_a_key_are_refused_whenever_they_were_issued() {
         for issued in [Some(99), Some(101), None] {
-            assert!(revoked("ticket", "t1").refuses(&identity(issued)) && revoked("key", "k1").refuses(&identity(issued)));
-            assert!(!revoked("ticket", "t2").refuses(&identity(issued)) && !revoked("key", "k2").refuses(&identity(issued)));
+            assert!(
+                revoked("ticket", "t1").refuses(&identity(issued)) && revoked("key", "k1").refuses(&identity(issued))
+            );
+            assert!(
+                !revoked("ticket", "t2").refuses(&identity(issued)) && !revoked("key", "k2").refuses(&identity(issued))
+            );
         }
     }
 

@@ -42,7 +42,8 @@ pub(super) enum Servers {
 
 impl Servers {
     pub(super) fn new(settings: &Settings) -> Result<Self, Unusable> {
-        let nodes = settings.nodes.iter().map(|node| info(settings, &node.host, node.port)).collect::<RedisResult<Vec<_>>>()?;
+        let nodes =
+            settings.nodes.iter().map(|node| info(settings, &node.host, node.port)).collect::<RedisResult<Vec<_>>>()?;
         let certificates = match &settings.trust {
             Trust::Plain => None,
             Trust::System => Some(TlsCertificates { client_tls: None, root_cert: None }),

@@ -141,8 +141,7 @@ impl Redis {
             let mut link = self.link().await?;
             Ok(command.query_async(&mut link).await?)
         };
-        let answered =
-            tokio::time::timeout(self.settings.timeout, exchange).await.unwrap_or(Err(Unusable::TimedOut));
+        let answered = tokio::time::timeout(self.settings.timeout, exchange).await.unwrap_or(Err(Unusable::TimedOut));
         match &answered {
             Ok(_) => self.succeeded.fetch_add(1, Ordering::Relaxed),
             Err(_) => {

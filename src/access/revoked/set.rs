@@ -85,9 +85,9 @@ impl Revocations {
             identity.key.clone().map(What::Key),
         ];
         named.into_iter().flatten().any(|what| {
-            kept.by_what.get(&what).is_some_and(|&(at, id)| {
-                !self.is_over(at, now) && Revocation { what, at, id }.refuses(identity)
-            })
+            kept.by_what
+                .get(&what)
+                .is_some_and(|&(at, id)| !self.is_over(at, now) && Revocation { what, at, id }.refuses(identity))
         })
     }
 

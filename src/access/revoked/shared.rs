@@ -117,7 +117,8 @@ mod tests {
         let read = entry(&sound).expect("a revocation");
         assert_eq!((read.what.to_string().as_str(), millis(read.at)), ("subject ada", 1500));
         for left_out in 0..4 {
-            let some: Vec<_> = sound.iter().enumerate().filter(|(at, _)| *at != left_out).map(|(_, field)| *field).collect();
+            let some: Vec<_> =
+                sound.iter().enumerate().filter(|(at, _)| *at != left_out).map(|(_, field)| *field).collect();
             assert_eq!(entry(&some), None, "{some:?}");
         }
         assert_eq!(entry(&[("kind", "subject"), ("name", "ada"), ("at", "-1"), ("id", id)]), None);

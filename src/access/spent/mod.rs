@@ -61,9 +61,7 @@ impl Spent {
         let now = SystemTime::now();
         match &self.0 {
             Store::Memory(memory) => memory.spend(id, until.max(now + LEAST), now),
-            Store::Redis(shared) => {
-                shared.spend(id, until.duration_since(now).unwrap_or_default().max(LEAST)).await
-            }
+            Store::Redis(shared) => shared.spend(id, until.duration_since(now).unwrap_or_default().max(LEAST)).await,
         }
     }
 

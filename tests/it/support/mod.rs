@@ -4,6 +4,7 @@ pub(crate) mod chromium;
 pub(crate) mod client;
 pub(crate) mod gateway;
 pub(crate) mod process;
+pub(crate) mod redis;
 pub(crate) mod replica;
 pub(crate) mod scene;
 pub(crate) mod upstream;
