@@ -12,7 +12,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full};
 
 use super::connections::{self, Wanted};
-use super::{Sources, metrics, ready};
+use super::{Sources, metrics, ready, revocations};
 use crate::protocol::problem::Problem;
 
 /// Body of an answer.
@@ -20,6 +20,9 @@ pub(super) type Body = UnsyncBoxBody<Bytes, Infallible>;
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// The one path that something can be posted to.
+const REVOCATIONS: &str = "/revocations";
 
 /// What is said at `/`.
 const CONTENTS: &str = "\
@@ -29,6 +32,7 @@ tidegate
 /readyz       200 while new clients are let in, otherwise 503 and why
 /metrics      for Prometheus
 /connections  the live connections as JSON; ?route=PATTERN, ?limit=N
+/revocations  who was sent away, as JSON; a POST sends away whoever it names
 
 /.well-known/jwks.json  the keys that verify identity tokens, with [identity]
 ";
@@ -38,8 +42,16 @@ const KEPT: HeaderValue = HeaderValue::from_static("max-age=300");
 const KEY_SET: HeaderValue = HeaderValue::from_static("application/jwk-set+json");
 
 /// Answers a request. `expose` is whether it may have come under any name.
-pub(super) fn answer<B>(request: &Request<B>, expose: bool, sources: &Sources) -> Response<Body> {
-    let answered = check(request, expose).and_then(|()| route(request, sources));
+pub(super) async fn answer<B: http_body::Body>(request: Request<B>, expose: bool, sources: &Sources) -> Response<Body>
+where
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let revokes = request.method() == Method::POST && request.uri().path() == REVOCATIONS;
+    let answered = match check(&request, expose) {
+        Err(problem) => Err(problem),
+        Ok(()) if revokes => revocations::revoke(request, sources).await.map(|body| whole(StatusCode::OK, JSON, body)),
+        Ok(()) => route(&request, sources),
+    };
     let mut response =
         answered.unwrap_or_else(|problem| problem.into_response().map(|body| Full::new(body).boxed_unsync()));
     let fields = response.headers_mut();
@@ -68,12 +80,14 @@ fn route<B>(request: &Request<B>, sources: &Sources) -> Result<Response<Body>, P
             answer.headers_mut().insert(header::CACHE_CONTROL, KEPT);
             Ok(answer)
         }
+        REVOCATIONS => head(StatusCode::OK, JSON, revocations::list(sources)),
         _ => Err(Problem::new(StatusCode::NOT_FOUND, "not-found", "there is nothing here; / says what there is")),
     }?;
     // After the path: 404 is true of any method.
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        let allowed = if request.uri().path() == REVOCATIONS { "GET, HEAD, POST" } else { "GET, HEAD" };
         return Err(Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "this is asked for by GET")
-            .with_header(header::ALLOW, HeaderValue::from_static("GET, HEAD")));
+            .with_header(header::ALLOW, HeaderValue::from_static(allowed)));
     }
     Ok(answer)
 }

@@ -30,6 +30,7 @@ pub(super) fn page(sources: &Sources) -> Result<String, Problem> {
     let mut families = connections(&sources.registry);
     families.extend(refusals(&sources.registry));
     families.extend(upstreams(&sources.bridges.snapshots()));
+    families.extend(access(sources));
     families.extend(process(sources));
 
     let mut exposition = Exposition::with_prefix(PREFIX);
@@ -115,6 +116,17 @@ fn upstreams(upstreams: &[UpstreamSnapshot]) -> [Family; 8] {
         }
     }
     [streams, http2, idle, healthy, breakers, waiting, active, granted]
+}
+
+fn access(sources: &Sources) -> [Family; 3] {
+    let mut up = Family::new(&names::REDIS_UP);
+    let mut commands = Family::new(&names::REDIS_COMMANDS);
+    if let Some(redis) = sources.door.redis.as_ref().map(|redis| redis.snapshot()) {
+        up.add([], u64::from(redis.up));
+        commands.add(["ok"], redis.succeeded);
+        commands.add(["failed"], redis.failed);
+    }
+    [up, commands, Family::one(&names::REVOCATIONS, sources.door.revoker.count() as u64)]
 }
 
 fn process(sources: &Sources) -> [Family; 6] {

@@ -6,6 +6,7 @@ mod answer;
 mod connections;
 mod metrics;
 mod ready;
+mod revocations;
 mod server;
 
 use std::net::SocketAddr;

@@ -112,8 +112,8 @@ impl Server {
 async fn serve(stream: TcpStream, peer: SocketAddr, expose: bool, sources: Arc<Sources>, stop: CancellationToken) {
     let _ = stream.set_nodelay(true);
     let service = service_fn(move |request| {
-        let answer = answer(&request, expose, &sources);
-        async move { Ok::<_, std::convert::Infallible>(answer) }
+        let sources = sources.clone();
+        async move { Ok::<_, std::convert::Infallible>(answer(request, expose, &sources).await) }
     });
     let mut served = std::pin::pin!(
         http1::Builder::new()

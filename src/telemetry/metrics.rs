@@ -73,6 +73,10 @@ metrics! {
     BUDGET_ACTIVE = Gauge "budget_active", NUMBER, BUDGET, "Connections whose turn it is.";
     BUDGET_GRANTED = Counter "budget_granted", NUMBER, BUDGET, "Turns that were given.";
 
+    REDIS_UP = Gauge "redis_up", NUMBER, &[], "1 while Redis answers, otherwise 0.";
+    REDIS_COMMANDS = Counter "redis_commands", NUMBER, &["result"], "Commands that were to go to Redis.";
+    REVOCATIONS = Gauge "revocations", NUMBER, &[], "What was taken back and is remembered.";
+
     MEMORY_RESIDENT = Gauge "memory_resident", BYTES, &[], "Resident memory of the process.";
     MEMORY_BUDGET = Gauge "memory_budget", BYTES, &[], "Resident memory above which no connection is let in.";
     MEMORY_OVER_BUDGET = Gauge "memory_over_budget", NUMBER, &[],

@@ -1,27 +1,25 @@
 //! Several gateways with one set of keys and one Redis are one: a ticket of one opens a route of the other, once.
 
-use std::time::Duration;
-
 use futures_util::future::join_all;
 use serde_json::json;
 
 use crate::support::access::{Answered, Desk, bearer, files, guarded, write};
 use crate::support::process::GatewayProcess;
-use crate::support::redis::Redis;
+use crate::support::redis::RedisServer;
 use crate::support::upstream::EventSender;
 use crate::support::{Client, FakeUpstream, Seen};
 
 /// What a gateway of the cluster reads: the keys in this order, and where Redis is.
-fn config(upstream: &FakeUpstream, redis: &Redis, keys: &[&str]) -> String {
+fn config(upstream: &FakeUpstream, redis: &RedisServer, keys: &[&str]) -> String {
     let key = |id: &&str| format!("{{ id = \"{id}\", algorithm = \"HS256\", file = \"{id}.secret\" }}");
     let keys: Vec<_> = keys.iter().map(key).collect();
     let sections = format!(
         "[log]\nformat = \"json\"\n[admin]\naddress = \"127.0.0.1:0\"\n\
          [auth.bearer]\nkeys = [{{ id = \"app\", algorithm = \"HS256\", file = \"app.secret\" }}]\n\
          [ticket]\nstore = \"redis\"\nper_identity = 100000\nper_address = 100000\nkeys = [{}]\n\
-         [redis]\nurl = \"{}\"\n",
+         [redis]\nurl = \"redis://127.0.0.1:{}\"\n",
         keys.join(", "),
-        redis.url()
+        redis.port
     );
     guarded(upstream, "\"ticket\"", &sections)
 }
@@ -62,7 +60,7 @@ impl Member {
 
 #[tokio::test]
 async fn two_hundred_uses_at_two_gateways_have_one_winner() {
-    let (mut upstream, redis) = (FakeUpstream::start().await, Redis::start().await);
+    let (mut upstream, redis) = (FakeUpstream::start().await, RedisServer::start().await);
     let text = config(&upstream, &redis, &["old"]);
     let (one, other) = tokio::join!(Member::start(&text), Member::start(&text));
     let ticket = one.desk.ticket("ada").await;
@@ -75,18 +73,18 @@ async fn two_hundred_uses_at_two_gateways_have_one_winner() {
 
 #[tokio::test]
 async fn while_redis_is_away_nobody_gets_in_and_nobody_has_to_go() {
-    let (mut upstream, mut redis) = (FakeUpstream::start().await, Redis::start().await);
+    let (mut upstream, redis) = (FakeUpstream::start().await, RedisServer::start().await);
     let mut member = Member::start(&config(&upstream, &redis, &["old"])).await;
     let admin = member.process.admin().await;
     let ticket = member.desk.ticket("ada").await;
     let (mut client, events) = member.let_in(&mut upstream, &ticket).await;
     let up = || async {
         let page = crate::support::access::plain(admin, http::Method::GET, "/metrics", &[], "").await.body;
-        page.lines().find_map(|line| line.strip_prefix("tidegate_ticket_store_up ").map(str::to_owned)).unwrap()
+        page.lines().find_map(|line| line.strip_prefix("tidegate_redis_up ").map(str::to_owned)).unwrap()
     };
     assert_eq!(up().await, "1");
 
-    redis.stop().await;
+    let port = redis.stop().await;
     let waiting = member.desk.ticket("ada").await;
     let target = format!("/chat?ticket={waiting}");
     let refused = Client::ask_at(member.desk.address, &member.desk.tls, &target, &[]).await.err().unwrap();
@@ -99,22 +97,11 @@ async fn while_redis_is_away_nobody_gets_in_and_nobody_has_to_go() {
     assert_eq!(client.next().await, Seen::text("still here"));
     upstream.assert_untouched();
 
-    redis.start_again().await;
-    // It comes back by itself; how soon is a matter of its backoff, and a refused ticket is not always spent.
-    let (_again, _events) = crate::support::must("the way in to open again", async {
-        loop {
-            let ticket = member.desk.ticket("ada").await;
-            let asked = std::pin::pin!(member.open(&ticket));
-            tokio::select! {
-                client = asked => {
-                    assert_eq!(client.err(), Some(503));
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                }
-                open = upstream.next_open() => break (member.desk.clone(), open.accept()),
-            }
-        }
-    })
-    .await;
+    let _redis = RedisServer::again(port).await;
+    let back = |line: &str| line.contains("Redis is back").then_some(());
+    member.process.process.stderr.next("that Redis is back", back).await;
+    let ticket = member.desk.ticket("ada").await;
+    let _again = member.let_in(&mut upstream, &ticket).await;
     assert_eq!(up().await, "1");
     events.send("data: and still\n\n").await;
     assert_eq!(client.next().await, Seen::text("and still"));
@@ -122,7 +109,7 @@ async fn while_redis_is_away_nobody_gets_in_and_nobody_has_to_go() {
 
 #[tokio::test]
 async fn keys_are_changed_one_gateway_after_the_other_and_nobody_is_refused() {
-    let (mut upstream, redis) = (FakeUpstream::start().await, Redis::start().await);
+    let (mut upstream, redis) = (FakeUpstream::start().await, RedisServer::start().await);
     // Behind, in front, and the old one gone: each gateway is replaced three times while clients come and go.
     let steps: [&[&str]; 4] = [&["old"], &["old", "new"], &["new", "old"], &["new"]];
     let mut members = Vec::new();
@@ -169,7 +156,7 @@ fn kid(ticket: &str) -> String {
 
 #[tokio::test]
 async fn whoever_is_sent_away_at_one_gateway_has_to_leave_all() {
-    let (mut upstream, redis) = (FakeUpstream::start().await, Redis::start().await);
+    let (mut upstream, redis) = (FakeUpstream::start().await, RedisServer::start().await);
     let text = config(&upstream, &redis, &["old"]);
     let (mut one, other) = tokio::join!(Member::start(&text), Member::start(&text));
     let admin = one.process.admin().await;

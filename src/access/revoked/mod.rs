@@ -106,6 +106,12 @@ impl Revoker {
         !self.set.is_empty() && self.set.ends(holder, SystemTime::now())
     }
 
+    /// How much is remembered.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.set.len()
+    }
+
     /// What is taken back at the moment, the oldest first.
     #[must_use]
     pub fn kept(&self) -> Vec<Revocation> {
@@ -127,7 +133,8 @@ impl Revoker {
         info!(kind = revocation.what.kind(), closed, "revoked");
         inserted?;
         if let Some(shared) = &self.shared {
-            shared.append(&revocation, self.set.max(), self.set.keep()).await?;
+            let told = shared.append(&revocation, self.set.max(), self.set.keep()).await;
+            told.inspect_err(|error| warn!(%error, "other gateways were not told of a revocation"))?;
         }
         Ok(Report { closed, told_others: self.shared.is_some() })
     }

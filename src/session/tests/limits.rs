@@ -3,6 +3,21 @@
 use super::*;
 
 #[test]
+fn whoever_is_sent_away_gets_and_gives_nothing_more() {
+    let mut scene = Scene::new(Settings::default());
+    let _flying = scene.post("one");
+    scene.message("two");
+    scene.step(Input::ClientBusy);
+    let outputs = scene.step(Input::Revoked);
+    assert_eq!(close_code(&outputs), Some(1008));
+    assert!(outputs.iter().any(|output| matches!(output, Output::DropPosts)), "{outputs:?}");
+    assert!(!scene.session.reads_events());
+    scene.step(Input::Client(ClientInput::Gone));
+    assert_eq!(scene.session.closed(), Some(&Cause::Revoked));
+    assert_eq!(scene.session.counts().undelivered, 2);
+}
+
+#[test]
 fn a_client_that_asks_and_does_not_read_is_not_read_either() {
     let auto_reply = vec![(Text::from_static("ping"), Text::from_static("pong"))];
     let mut scene = Scene::new(Settings { auto_reply, send_queue: 2 * PLACE, ..Settings::default() });

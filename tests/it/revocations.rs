@@ -1,0 +1,100 @@
+//! Sending clients away through the admin listener.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use http::Request;
+use http_body_util::{BodyExt as _, Full};
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+
+use crate::support::gateway::toml;
+use crate::support::redis::RedisServer;
+use crate::support::{Client, FakeUpstream, TestGateway, must};
+
+fn gateway(upstream: &FakeUpstream, keys: &str) -> TestGateway {
+    let toml = toml(&format!("http://{}", upstream.address), "", "");
+    TestGateway::from_toml(&format!("[admin]\naddress = \"127.0.0.1:0\"\n{keys}{toml}"))
+}
+
+async fn ask(admin: SocketAddr, method: &str, fields: &[(&str, &str)], body: &str) -> (u16, Value) {
+    let mut request = Request::builder().method(method).uri("/revocations").header("host", admin.to_string());
+    for (name, value) in fields {
+        request = request.header(*name, *value);
+    }
+    let request = request.body(Full::new(Bytes::copy_from_slice(body.as_bytes()))).unwrap();
+    let stream = TcpStream::connect(admin).await.unwrap();
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+    let exchange = async move {
+        let (head, body) = sender.send_request(request).await.unwrap().into_parts();
+        (head.status.as_u16(), serde_json::from_slice(&body.collect().await.unwrap().to_bytes()).unwrap())
+    };
+    let (answered, _) = must("an answer of the admin listener", async { tokio::join!(exchange, connection) }).await;
+    answered
+}
+
+const JSON: (&str, &str) = ("content-type", "application/json");
+
+#[tokio::test]
+async fn a_connection_that_is_taken_back_ends_and_others_stay() {
+    let mut upstream = FakeUpstream::start().await;
+    let gateway = gateway(&upstream, "");
+    let admin = gateway.gateway.admin_address().unwrap();
+    let (mut client, events) = tokio::join!(Client::connect(&gateway), async { upstream.next_open().await.accept() });
+    let (mut other, _others) = tokio::join!(Client::connect(&gateway), async { upstream.next_open().await.accept() });
+    let id = client.answer["tidegate-connection"].to_str().unwrap().to_owned();
+    let revoked = ask(admin, "POST", &[JSON], &json!({ "connection": id }).to_string()).await;
+    assert_eq!(revoked, (200, json!({ "closed": 1, "told_others": false })));
+    assert_eq!(client.closed().await, (1008, "revoked: the client was sent away".to_owned()));
+    must("the end of the event stream", events.cancelled()).await;
+    other.text("still here").await;
+    upstream.next_post().await.accept();
+    let (status, listed) = ask(admin, "GET", &[], "").await;
+    assert_eq!((status, &listed["total"], &listed["revocations"][0]["connection"]), (200, &json!(1), &json!(id)));
+    assert!(listed["revocations"][0]["at_ms"].is_u64());
+}
+
+#[tokio::test]
+async fn web_pages_and_bodies_that_are_none_are_refused() {
+    let upstream = FakeUpstream::start().await;
+    let gateway = gateway(&upstream, "");
+    let admin = gateway.gateway.admin_address().unwrap();
+    let body = r#"{"subject":"ada"}"#;
+    let kind = |(status, problem): (u16, Value)| (status, problem["type"].as_str().unwrap_or_default().to_owned());
+    let origin = ask(admin, "POST", &[JSON, ("origin", "http://127.0.0.1:9900")], body).await;
+    assert_eq!(kind(origin), (403, "urn:tidegate:origin-refused".to_owned()));
+    for media_type in ["text/plain", "application/x-www-form-urlencoded", "application/jsonp"] {
+        let other = ask(admin, "POST", &[("content-type", media_type)], body).await;
+        assert_eq!(kind(other), (415, "urn:tidegate:bad-content-type".to_owned()));
+    }
+    assert_eq!(kind(ask(admin, "POST", &[], body).await).0, 415);
+    let bad = ask(admin, "POST", &[JSON], r#"{"user":"ada"}"#).await;
+    assert_eq!(kind(bad), (400, "urn:tidegate:bad-revocation".to_owned()));
+    let large = ask(admin, "POST", &[JSON], &"x".repeat(5000)).await;
+    assert_eq!(kind(large), (413, "urn:tidegate:body-too-large".to_owned()));
+    assert_eq!(kind(ask(admin, "DELETE", &[], "").await), (405, "urn:tidegate:method-not-allowed".to_owned()));
+    assert_eq!(ask(admin, "GET", &[], "").await.1["total"], 0);
+}
+
+#[tokio::test]
+async fn a_gateway_says_when_it_has_no_room_and_when_others_were_not_told() {
+    let upstream = FakeUpstream::start().await;
+    let full = gateway(&upstream, "[revocation]\nmax_entries = 1\n");
+    let admin = full.gateway.admin_address().unwrap();
+    assert_eq!(ask(admin, "POST", &[JSON], r#"{"subject":"ada"}"#).await.0, 200);
+    let (status, problem) = ask(admin, "POST", &[JSON], r#"{"subject":"eve"}"#).await;
+    assert_eq!((status, &problem["type"]), (409, &json!("urn:tidegate:revocations-full")));
+
+    let server = RedisServer::start().await;
+    let keys = format!("[redis]\nurl = \"redis://127.0.0.1:{}\"\ntimeout = \"5s\"\n", server.port);
+    let shared = gateway(&upstream, &keys);
+    let admin = shared.gateway.admin_address().unwrap();
+    let told = ask(admin, "POST", &[JSON], r#"{"subject":"ada"}"#).await;
+    assert_eq!(told, (200, json!({ "closed": 0, "told_others": true })));
+    server.stop().await;
+    let (status, problem) = ask(admin, "POST", &[JSON], r#"{"subject":"eve"}"#).await;
+    assert_eq!((status, &problem["type"]), (503, &json!("urn:tidegate:revocation-not-shared")));
+    assert_eq!(ask(admin, "GET", &[], "").await.1["total"], 2);
+    shared.stop().await;
+}
