@@ -162,7 +162,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::access::revoked::Revoker;
+    use crate::access::revoked::{self, Revoker};
     use crate::bridge::memory::Memory;
     use crate::bridge::registry::{Live, Registry};
     use crate::telemetry::Opening;
@@ -172,7 +172,7 @@ mod tests {
             bridges: crate::bridge::Bridges::default(),
             registry: Arc::new(Registry::default()),
             memory: Arc::new(Memory::default()),
-            revoker: Arc::new(Revoker::new(Default::default(), None, |_| 0)),
+            revoker: Arc::new(Revoker::new(revoked::Settings::default(), None, |_| 0)),
             redis: None,
             draining: CancellationToken::new(),
             started: Instant::now(),
