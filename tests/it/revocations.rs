@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
 use crate::support::gateway::toml;
+use crate::support::process::GatewayProcess;
 use crate::support::redis::RedisServer;
 use crate::support::{Client, FakeUpstream, TestGateway, must};
 
@@ -97,4 +98,27 @@ async fn a_gateway_says_when_it_has_no_room_and_when_others_were_not_told() {
     assert_eq!((status, &problem["type"]), (503, &json!("urn:tidegate:revocation-not-shared")));
     assert_eq!(ask(admin, "GET", &[], "").await.1["total"], 2);
     shared.stop().await;
+}
+
+#[tokio::test]
+async fn the_log_says_once_that_redis_is_down_and_once_that_it_is_back() {
+    let (upstream, server) = (FakeUpstream::start().await, RedisServer::start().await);
+    let redis = format!("[redis]\nurl = \"redis://127.0.0.1:{}\"\n", server.port);
+    let toml = toml(&format!("http://{}", upstream.address), "", "");
+    let mut gateway = GatewayProcess::start(&format!("{redis}{toml}")).await;
+    let line = |message: &'static str| {
+        move |line: &str| {
+            let line: Value = serde_json::from_str(line).ok()?;
+            (line["message"] == message).then_some(line)
+        }
+    };
+    let port = server.stop().await;
+    let down = gateway.process.stderr.next("the line that it is down", line("Redis cannot be used")).await;
+    assert_eq!((&down["level"], &down["redis"]), (&json!("WARN"), &json!(format!("127.0.0.1:{port}"))));
+    assert!(down["reason"].as_str().is_some_and(|reason| !reason.is_empty()));
+    let _server = RedisServer::again(port).await;
+    let back = gateway.process.stderr.next("the line that it is back", line("Redis is back")).await;
+    assert_eq!(back["level"], "INFO");
+    let said = gateway.process.stderr.all().iter().filter(|line| line.contains("Redis cannot be used")).count();
+    assert_eq!(said, 1);
 }

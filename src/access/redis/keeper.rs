@@ -36,8 +36,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// What is connected to.
 #[derive(Clone)]
 pub(super) enum Servers {
-    One(Client),
-    Cluster(ClusterClient),
+    One(Box<Client>),
+    Cluster(Box<ClusterClient>),
 }
 
 impl Servers {
@@ -58,14 +58,14 @@ impl Servers {
             if let Some(certificates) = certificates {
                 builder = builder.certs(certificates);
             }
-            return Ok(Self::Cluster(builder.build()?));
+            return Ok(Self::Cluster(Box::new(builder.build()?)));
         }
-        let none = || Unusable::Failed("no server is named".to_owned());
-        let node = nodes.into_iter().next().ok_or_else(none)?;
-        Ok(Self::One(match certificates {
+        let nobody = || Unusable::Failed("no server is named".to_owned());
+        let node = nodes.into_iter().next().ok_or_else(nobody)?;
+        Ok(Self::One(Box::new(match certificates {
             Some(certificates) => Client::build_with_tls(node, certificates)?,
             None => Client::open(node)?,
-        }))
+        })))
     }
 
     async fn connect(&self, limit: Duration) -> Result<Link, Unusable> {
@@ -164,5 +164,5 @@ impl Redis {
 /// A pause up to a quarter shorter, so that gateways which lost Redis together do not come back together.
 fn uneven(pause: Duration) -> Duration {
     let byte = Uuid::now_v7().as_bytes().last().copied().unwrap_or_default();
-    pause - pause / 4 * u32::from(byte) / 255
+    pause.saturating_sub(pause / 4 * u32::from(byte) / 255)
 }

@@ -142,13 +142,11 @@ impl Redis {
             Ok(command.query_async(&mut link).await?)
         };
         let answered = tokio::time::timeout(self.settings.timeout, exchange).await.unwrap_or(Err(Unusable::TimedOut));
-        match &answered {
-            Ok(_) => self.succeeded.fetch_add(1, Ordering::Relaxed),
-            Err(_) => {
-                self.look.notify_one();
-                self.failed.fetch_add(1, Ordering::Relaxed)
-            }
-        };
+        let counter = if answered.is_ok() { &self.succeeded } else { &self.failed };
+        counter.fetch_add(1, Ordering::Relaxed);
+        if answered.is_err() {
+            self.look.notify_one();
+        }
         answered
     }
 

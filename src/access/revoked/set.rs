@@ -119,7 +119,7 @@ impl Revocations {
 
     /// Forgets those whose time is over.
     pub fn forget(&self, now: SystemTime) {
-        if self.len() > 0 {
+        if !self.is_empty() {
             let mut kept = self.kept.write().unwrap_or_else(PoisonError::into_inner);
             kept.forget(|at| self.is_over(at, now));
             self.length.store(kept.by_what.len(), Ordering::Release);

@@ -22,7 +22,7 @@ pub struct Spent(Store);
 
 #[derive(Debug)]
 enum Store {
-    Memory(Memory),
+    Memory(Box<Memory>),
     Redis(Shared),
 }
 
@@ -33,8 +33,8 @@ pub enum NotSpent {
     AlreadySpent,
     /// There is no room to remember it.
     Full,
-    /// The store gave no answer; the text is for the log. Whether the ticket is spent is not known, so that it is never
-    /// honoured afterwards either: the client needs another one.
+    /// The store gave no answer; the text is for the log. Whether the ticket is spent now is not known. The client needs
+    /// another one: with this one it is let in later only if it is not.
     Unavailable(String),
 }
 
@@ -42,7 +42,7 @@ impl Spent {
     /// In the memory of this process, of at most `max` tickets at once.
     #[must_use]
     pub fn in_memory(max: usize) -> Self {
-        Self(Store::Memory(Memory::new(max)))
+        Self(Store::Memory(Box::new(Memory::new(max))))
     }
 
     /// In Redis, for all gateways that use it with the same prefix.
