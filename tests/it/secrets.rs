@@ -59,7 +59,7 @@ async fn no_byte_that_is_written_holds_a_ticket_a_token_or_a_key() {
     let upstream = FakeUpstream::start().await;
     let sections = format!(
         "[log]\nformat = \"json\"\nfilter = \"trace\"\n[admin]\naddress = \"127.0.0.1:0\"\n\
-         {SECTIONS}[auth.cookie]\nupstream = \"app\"\npath = \"/session\"\n"
+         {SECTIONS}[auth.cookie]\nupstream = \"app\"\npath = \"/session\"\ncookies = [\"sid\"]\n"
     );
     let auth = "[\"ticket\", \"bearer\", \"cookie\"]";
     let text = guarded(&upstream, auth, &sections);
@@ -101,7 +101,7 @@ async fn no_byte_that_is_written_holds_a_ticket_a_token_or_a_key() {
     tickets.push(answered.json()["ticket"].as_str().unwrap().to_owned());
     clients.push(Client::ask_at(gateway.address, &gateway.tls, "/chat", &[("cookie", &cookie)]).await.unwrap());
     for (index, ticket) in tickets.iter().enumerate() {
-        let subprotocol = format!("tidegate.ticket.{ticket}");
+        let subprotocol = format!("tidegate, tidegate.ticket.{ticket}");
         let (target, fields) = match index {
             0 => (format!("/chat?room=1&ticket={ticket}"), vec![]),
             1 => (format!("/chat?%74icket={ticket}"), vec![]),
