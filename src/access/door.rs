@@ -2,13 +2,14 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant, SystemTime};
 
 use http::StatusCode;
 use http::header::{self, HeaderValue};
 use secrecy::SecretString;
 
-use super::bearer::Bearer;
+use super::bearer::{self, Bearer};
 use super::caller::{Caller, PrefixLengths};
 use super::cookie::Cookie;
 use super::mtls::Mtls;
@@ -55,6 +56,29 @@ pub struct Counter {
     pub identities: Rates,
     /// How many an address gets.
     pub addresses: Rates,
+    /// What it has done so far.
+    pub done: Done,
+}
+
+/// What a counter has done so far.
+#[derive(Debug, Default)]
+pub struct Done {
+    /// Tickets that were given out, in the order of [`Way::ALL`], by how the caller had proven itself.
+    issued: [AtomicU64; Way::ALL.len()],
+    redeemed: AtomicU64,
+}
+
+/// How the door stands, for operators.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// Tickets that were given out, by how the caller had proven itself.
+    pub issued: Vec<(Way, u64)>,
+    /// Tickets that were used up.
+    pub redeemed: u64,
+    /// Used tickets that are remembered in memory.
+    pub remembered: usize,
+    /// The keys of bearer tokens, if there are any.
+    pub bearer: Option<bearer::Snapshot>,
 }
 
 /// A ticket, and whom it was given to.
@@ -86,6 +110,23 @@ impl Door {
         let revoker = Arc::new(Revoker::new(revoked::Settings::default(), None, |_| 0));
         let prefixes = PrefixLengths::default();
         Self { bearer: None, cookie: None, mtls: None, tickets: None, revoker, redis: None, prefixes }
+    }
+
+    /// How it stands.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        let counter = self.tickets.as_ref();
+        let issued = |counter: &Counter| {
+            let issued =
+                Way::ALL.into_iter().zip(&counter.done.issued).filter(|(way, _)| counter.issue_to.contains(way));
+            issued.map(|(way, count)| (way, count.load(Relaxed))).collect()
+        };
+        Snapshot {
+            issued: counter.map(issued).unwrap_or_default(),
+            redeemed: counter.map_or(0, |counter| counter.done.redeemed.load(Relaxed)),
+            remembered: counter.map_or(0, |counter| counter.spent.remembered()),
+            bearer: self.bearer.as_ref().map(Bearer::snapshot),
+        }
     }
 
     /// Whether there are tickets at all.
@@ -174,7 +215,9 @@ impl Door {
             NotSpent::AlreadySpent => Problem::from(Refusal::Spent).with_log(format!("ticket {id}")),
             NotSpent::Full => store(format!("max_spent is reached, ticket {id}")),
             NotSpent::Unavailable(why) => store(why),
-        })
+        })?;
+        counter.done.redeemed.fetch_add(1, Relaxed);
+        Ok(())
     }
 
     /// Whether an address may ask for one more ticket.
@@ -199,6 +242,9 @@ impl Door {
         counter.identities.take(&identity.subject, Instant::now()).map_err(too_many_tickets)?;
         let recipient = Recipient { route, origin: caller.origin, net: self.prefixes.of(caller.address) };
         let minted = counter.tickets.issue(&identity, &recipient).map_err(no_ticket)?;
+        if let Some(issued) = Way::ALL.iter().position(|way| *way == identity.way) {
+            counter.done.issued.get(issued).map(|issued| issued.fetch_add(1, Relaxed));
+        }
         let lifetime = minted.expires.duration_since(SystemTime::now()).unwrap_or_default();
         Ok(Issued { token: minted.token, ticket: minted.id, lifetime, identity })
     }

@@ -21,5 +21,5 @@ mod settings;
 pub mod spent;
 pub mod ticket;
 
-pub use door::{Counter, Door, Issued, Proven};
+pub use door::{Counter, Done, Door, Issued, Proven, Snapshot};
 pub use settings::Settings;

@@ -30,6 +30,7 @@ pub(super) fn page(sources: &Sources) -> Result<String, Problem> {
     let mut families = connections(&sources.registry);
     families.extend(refusals(&sources.registry));
     families.extend(upstreams(&sources.bridges.snapshots()));
+    families.extend(door(sources));
     families.extend(access(sources));
     families.extend(process(sources));
 
@@ -116,6 +117,27 @@ fn upstreams(upstreams: &[UpstreamSnapshot]) -> [Family; 8] {
         }
     }
     [streams, http2, idle, healthy, breakers, waiting, active, granted]
+}
+
+fn door(sources: &Sources) -> [Family; 7] {
+    let door = sources.door.snapshot();
+    let [mut issued, mut redeemed, mut remembered] =
+        [&names::TICKETS_ISSUED, &names::TICKETS_REDEEMED, &names::TICKETS_REMEMBERED].map(Family::new);
+    if sources.door.gives_tickets() {
+        door.issued.iter().for_each(|(way, count)| issued.add([way.label()], *count));
+        redeemed.add([], door.redeemed);
+        remembered.add([], door.remembered as u64);
+    }
+    let [mut keys, mut age, mut fetches, mut unknown] =
+        [&names::BEARER_KEYS, &names::KEY_SET_AGE, &names::KEY_SET_FETCHES, &names::UNKNOWN_KEYS].map(Family::new);
+    if let Some(bearer) = &door.bearer {
+        keys.add([], bearer.keys as u64);
+        unknown.add([], bearer.unknown_keys);
+        fetches.add(["ok"], bearer.fetched);
+        fetches.add(["failed"], bearer.failed);
+        bearer.age.iter().for_each(|since| age.add([], since.as_secs()));
+    }
+    [issued, redeemed, remembered, keys, age, fetches, unknown]
 }
 
 fn access(sources: &Sources) -> [Family; 3] {

@@ -19,7 +19,7 @@ use crate::identity::Way;
 use crate::{access, telemetry, upstream as backend};
 
 /// Every section once, so that every reader says which keys it knows.
-const SKELETON: &str = r#"
+const SKELETON: &str = r"
 [server]
 [log]
 [admin]
@@ -43,7 +43,7 @@ breaker = {}
 [[route]]
 limits = {}
 bridge = { reconnect = {} }
-"#;
+";
 
 /// The text of a file.
 pub(super) fn read(path: &Path) -> Result<String, Problems> {

@@ -114,7 +114,9 @@ fn auth(field: &Field<'_>, known: &[Way]) -> Option<Auth> {
     let ways: Vec<_> = field.items()?.iter().map(|item| item.choice(&choices)).collect();
     let ways: Vec<Option<Way>> = ways.into_iter().collect::<Option<_>>()?;
     for (item, way) in field.items()?.iter().zip(&ways) {
-        way.iter().for_each(|way| check_known(item, *way, known));
+        if let Some(way) = way {
+            check_known(item, *way, known);
+        }
     }
     let all: Option<Vec<Way>> = ways.into_iter().collect();
     if all.is_none() {

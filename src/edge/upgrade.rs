@@ -31,6 +31,16 @@ use crate::protocol::problem::Problem;
 /// How long a client whose upgrade was refused may take to end its side.
 const REFUSED_LINGER: Duration = Duration::from_secs(1);
 
+/// A handshake that has passed the checks that cost nothing.
+struct Checked<'a> {
+    id: Uuid,
+    head: &'a request::Parts,
+    found: &'a Found<'a, 'a>,
+    host: &'a str,
+    site: Site,
+    credential: Credential<'a>,
+}
+
 impl Connection {
     /// A request for a bridged route: the free checks first, then upstream, then 101.
     pub(super) async fn bridged(
@@ -49,9 +59,10 @@ impl Connection {
             Some(param) if route.auth.takes(Way::Ticket) => credential::find(head.uri.query(), &offered, param)?,
             _ => Credential::without(&offered),
         };
+        let checked = Checked { id, head, found, host, site, credential };
         let bridge = self.edge.bridges.of(&route.bridge).ok_or_else(stopping)?;
         let opened = tokio::select! {
-            opened = self.open(&bridge, id, head, found, host, &site, &credential) => opened,
+            opened = self.open(&bridge, &checked) => opened,
             () = self.edge.stop.shutdown.cancelled() => return Err(stopping()),
         };
         let (opened, place) = opened?;
@@ -63,7 +74,7 @@ impl Connection {
         fields.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
         fields.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
         fields.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
-        if let Some(subprotocol) = credential.answer(opened.subprotocol()) {
+        if let Some(subprotocol) = checked.credential.answer(opened.subprotocol()) {
             fields.insert(header::SEC_WEBSOCKET_PROTOCOL, subprotocol);
         }
         add_id(fields, id);
@@ -83,16 +94,8 @@ impl Connection {
     }
 
     /// Who asks, whether there is room, and what upstream says to it.
-    async fn open(
-        &self,
-        bridge: &Bridge,
-        id: Uuid,
-        head: &request::Parts,
-        found: &Found<'_, '_>,
-        host: &str,
-        site: &Site,
-        credential: &Credential<'_>,
-    ) -> Result<(Opened, Place), Problem> {
+    async fn open(&self, bridge: &Bridge, checked: &Checked<'_>) -> Result<(Opened, Place), Problem> {
+        let Checked { id, head, found, host, site, credential } = checked;
         let (route, door) = (found.route, &self.edge.door);
         let origin = site.origin().map(ToString::to_string);
         let proven = match &route.auth {
@@ -118,7 +121,7 @@ impl Connection {
             offered: &credential.offered,
             identity,
         };
-        Ok((open(bridge, asked, id, &route.path).await?, place))
+        Ok((open(bridge, asked, *id, &route.path).await?, place))
     }
 }
 

@@ -16,7 +16,7 @@ use crate::access::redis::Redis;
 use crate::access::revoked::{self, Revoker};
 use crate::access::spent::Spent;
 use crate::access::ticket::{self, Store, Tickets};
-use crate::access::{self, Counter, Door};
+use crate::access::{self, Counter, Done, Door};
 use crate::bridge::registry::Registry;
 use crate::identity::Way;
 use crate::upstream::Upstream;
@@ -72,5 +72,6 @@ fn counter(settings: &ticket::Settings, callers: Vec<Way>, redis: Option<Arc<Red
         param: settings.param.clone(),
         identities: rates(settings.per_identity),
         addresses: rates(settings.per_address),
+        done: Done::default(),
     })
 }

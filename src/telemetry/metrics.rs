@@ -73,6 +73,14 @@ metrics! {
     BUDGET_ACTIVE = Gauge "budget_active", NUMBER, BUDGET, "Connections whose turn it is.";
     BUDGET_GRANTED = Counter "budget_granted", NUMBER, BUDGET, "Turns that were given.";
 
+    TICKETS_ISSUED = Counter "tickets_issued", NUMBER, &["by"], "Tickets that were given out.";
+    TICKETS_REDEEMED = Counter "tickets_redeemed", NUMBER, &[], "Tickets that were used up.";
+    TICKETS_REMEMBERED = Gauge "tickets_remembered", NUMBER, &[], "Used tickets that are remembered in memory.";
+    BEARER_KEYS = Gauge "bearer_keys", NUMBER, &[], "Keys that bearer tokens are checked with.";
+    KEY_SET_AGE = Gauge "key_set_age", SECONDS, &[], "Time since the key set was fetched.";
+    KEY_SET_FETCHES = Counter "key_set_fetches", NUMBER, &["result"], "Times that the key set was asked for.";
+    UNKNOWN_KEYS = Counter "bearer_unknown_keys", NUMBER, &[], "Bearer tokens that were refused because their key is not known.";
+
     REDIS_UP = Gauge "redis_up", NUMBER, &[], "1 while Redis answers, otherwise 0.";
     REDIS_COMMANDS = Counter "redis_commands", NUMBER, &["result"], "Commands that were to go to Redis.";
     REVOCATIONS = Gauge "revocations", NUMBER, &[], "What was taken back and is remembered.";

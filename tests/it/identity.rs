@@ -120,7 +120,7 @@ fn signing(upstream: &FakeUpstream) -> TestGateway {
 async fn upstream_is_told_who_the_client_is_in_fields_and_in_a_token_that_it_can_verify() {
     let mut upstream = FakeUpstream::start().await;
     let gateway = signing(&upstream);
-    let token = bearer_with(json!({"sub": "Ada Löv", "tenant": "blue, green", "secret": "s", "exp": now() + 60}));
+    let token = bearer_with(&json!({"sub": "Ada Löv", "tenant": "blue, green", "secret": "s", "exp": now() + 60}));
     let target = format!("/chat?ticket={}", Desk::of(&gateway).ticket_with(&token).await);
     let (client, open) = tokio::join!(
         async {
@@ -158,7 +158,7 @@ async fn upstream_is_told_who_the_client_is_in_fields_and_in_a_token_that_it_can
 async fn the_connection_ends_when_the_identity_does() {
     let mut upstream = FakeUpstream::start().await;
     let gateway = by_ticket(&upstream);
-    let token = bearer_with(json!({"sub": "ada", "exp": now() + 2}));
+    let token = bearer_with(&json!({"sub": "ada", "exp": now() + 2}));
     let target = format!("/chat?ticket={}", Desk::of(&gateway).ticket_with(&token).await);
     let (client, _events) =
         tokio::join!(Client::ask(&gateway, &target, &[]), async { upstream.next_open().await.accept() });

@@ -221,7 +221,7 @@ async fn a_public_key_is_no_secret_to_sign_with() {
 #[tokio::test]
 async fn only_who_is_known_gets_a_ticket() {
     let (_upstream, _gateway, desk) = scene().await;
-    let expired = bearer_with(json!({"sub": "ada", "exp": now() - 60}));
+    let expired = bearer_with(&json!({"sub": "ada", "exp": now() - 60}));
     let foreign =
         signed(jsonwebtoken::Algorithm::HS256, Some("app"), &json!({"sub": "ada", "exp": now() + 60}), TICKET_SECRET);
     for (what, fields, status, kind) in [

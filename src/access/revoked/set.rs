@@ -86,17 +86,17 @@ impl Revocations {
             return false;
         }
         let named = Named { subject: &identity.subject, ticket: identity.ticket.as_ref(), key: identity.key.as_ref() };
-        self.any(named, now, |revocation| revocation.refuses(identity))
+        self.any(&named, now, |revocation| revocation.refuses(identity))
     }
 
     /// Whether a connection that has begun to live at `now` has to end.
     #[must_use]
     pub fn ends(&self, holder: &Holder, now: SystemTime) -> bool {
         let named = Named { subject: &holder.subject, ticket: holder.ticket.as_ref(), key: holder.key.as_ref() };
-        self.any(named, now, |revocation| revocation.ends(Uuid::nil(), Some(holder)))
+        self.any(&named, now, |revocation| revocation.ends(Uuid::nil(), Some(holder)))
     }
 
-    fn any(&self, named: Named<'_>, now: SystemTime, concerns: impl Fn(&Revocation) -> bool) -> bool {
+    fn any(&self, named: &Named<'_>, now: SystemTime, concerns: impl Fn(&Revocation) -> bool) -> bool {
         let kept = self.kept.read().unwrap_or_else(PoisonError::into_inner);
         let named = [
             Some(What::Subject(named.subject.clone())),

@@ -60,12 +60,12 @@ pub(crate) fn now() -> u64 {
 
 /// A token of the application's for this subject, good for an hour.
 pub(crate) fn bearer(subject: &str) -> String {
-    bearer_with(json!({"sub": subject, "exp": now() + 3600}))
+    bearer_with(&json!({"sub": subject, "exp": now() + 3600}))
 }
 
 /// A token of the application's with these claims.
-pub(crate) fn bearer_with(claims: Value) -> String {
-    signed(Algorithm::HS256, Some("app"), &claims, APP_SECRET)
+pub(crate) fn bearer_with(claims: &Value) -> String {
+    signed(Algorithm::HS256, Some("app"), claims, APP_SECRET)
 }
 
 /// Any token that is signed with a secret.

@@ -69,22 +69,19 @@ impl Application {
 }
 
 async fn serve(open: Open, streams: &mut Vec<EventSender>) {
-    match open.head.uri.path() {
-        "/session" => {
-            let known = field(&open.head.headers, "cookie").split("; ").any(|pair| pair == format!("sid={SESSION}"));
-            open.answer(if known {
-                Answer::status(200).with("content-type", "application/json").body(r#"{"sub":"ada","tenant":"blue"}"#)
-            } else {
-                Answer::status(401)
-            });
-        }
-        _ => {
-            let subject = field(&open.head.headers, "tidegate-subject").to_owned();
-            let events = open.accept();
-            events.send(format!("data: hello {subject}\n\n")).await;
-            streams.push(events);
-        }
+    if open.head.uri.path() == "/session" {
+        let known = field(&open.head.headers, "cookie").split("; ").any(|pair| pair == format!("sid={SESSION}"));
+        open.answer(if known {
+            Answer::status(200).with("content-type", "application/json").body(r#"{"sub":"ada","tenant":"blue"}"#)
+        } else {
+            Answer::status(401)
+        });
+        return;
     }
+    let subject = field(&open.head.headers, "tidegate-subject").to_owned();
+    let events = open.accept();
+    events.send(format!("data: hello {subject}\n\n")).await;
+    streams.push(events);
 }
 
 /// Every message comes back to everybody.
