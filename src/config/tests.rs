@@ -477,7 +477,9 @@ fn routes_are_checked() {
         assert!(auth(&format!("auth = [\"{way}\"]")).contains(&format!("nothing is said about `{way}`")));
     }
     assert!(route("name = \"a/b\"").contains("`a/b` cannot be the name of a route"));
-    let twice = format!("name = \"chat\"\n{BRIDGE}\n[[route]]\npath = \"/other\"\nauth = \"none\"\nname = \"chat\"");
+    let twice = format!(
+        "path = \"/chat\"\nname = \"chat\"\n{BRIDGE}\n[[route]]\npath = \"/other\"\nauth = \"none\"\nname = \"chat\""
+    );
     assert!(problems(&file("", "", "", &twice, "")).join("\n").contains("this route is called `chat`"));
 }
 
