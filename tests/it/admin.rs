@@ -12,6 +12,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::support::gateway::toml;
+use crate::support::keys::Signer;
 use crate::support::process::GatewayProcess;
 use crate::support::upstream::{Answer, EventSender};
 use crate::support::{Client, FakeUpstream, Seen, TestGateway, client, must};
@@ -251,9 +252,14 @@ async fn the_manual_has_every_metric_and_no_other() {
     let mut upstream = FakeUpstream::start().await;
     // Whether Redis is there does not matter.
     let redis = "[redis]\nurl = \"redis://127.0.0.1:1\"\n";
+    let mut keys = FakeUpstream::start().await;
+    let bearer = format!("[ticket]\n[auth.bearer]\njwks = {{ url = \"http://{}/\" }}\n", keys.address);
     let toml = toml(&format!("http://{}", upstream.address), "", "");
-    let gateway = TestGateway::from_toml(&format!("{ADMIN}{redis}{toml}"));
+    let gateway = TestGateway::from_toml(&format!("{ADMIN}{redis}{bearer}{toml}"));
     let admin = gateway.gateway.admin_address().unwrap();
+    let set = serde_json::json!({"keys": [Signer::new("k1", jsonwebtoken::Algorithm::ES256).jwk()]});
+    keys.next_open().await.answer(Answer::status(200).with("content-type", "application/json").body(set.to_string()));
+    until(admin, "tidegate_key_set_fetches_total{result=\"ok\"}", 1).await;
     // So that every metric has a sample, and with it its labels.
     let (mut client, _events) = open(&mut upstream, &gateway).await;
     client.close(1000, "").await;

@@ -7,6 +7,8 @@ use serde_json::json;
 use crate::support::access::{
     APP_SECRET, Desk, SECTIONS, TICKET_SECRET, bearer, bearer_with, by_ticket, files, guarded, now, signed,
 };
+use crate::support::keys::Signer;
+use crate::support::upstream::Answer;
 use crate::support::{Client, FakeUpstream, Seen, TestGateway};
 
 async fn scene() -> (FakeUpstream, TestGateway, Desk) {
@@ -342,4 +344,53 @@ async fn whoever_asks_for_too_many_tickets_is_told_when_to_come_back() {
     assert_eq!((answered.status, answered.kind().as_str()), (429, "too-many-tickets"), "{answered:?}");
     assert!((1..=20).contains(&answered.field("retry-after").parse::<u64>().unwrap()), "{answered:?}");
     desk.ticket("grace").await;
+}
+
+/// A gateway whose bearer keys come from `keys`, asked again for an unknown one after a second at the soonest.
+async fn with_key_set(upstream: &FakeUpstream, keys: &mut FakeUpstream, first: &Signer) -> (TestGateway, Desk) {
+    let jwks = format!("jwks = {{ url = \"http://{}/keys\", cooldown = \"1s\", timeout = \"1s\" }}", keys.address);
+    let gateway =
+        TestGateway::from_files(&guarded(upstream, "\"ticket\"", &format!("[auth.bearer]\n{jwks}\n")), files());
+    keys.next_open().await.answer(key_set(&[first]));
+    let desk = Desk::of(&gateway);
+    (gateway, desk)
+}
+
+fn key_set(signers: &[&Signer]) -> Answer {
+    let keys: Vec<_> = signers.iter().map(|signer| signer.jwk()).collect();
+    Answer::status(200).with("content-type", "application/jwk-set+json").body(json!({"keys": keys}).to_string())
+}
+
+#[tokio::test]
+async fn a_ticket_is_given_for_a_token_whose_key_is_new_and_while_the_key_server_is_away() {
+    let (upstream, mut keys) = (FakeUpstream::start().await, FakeUpstream::start().await);
+    let [old, new] = ["old", "new"].map(|id| Signer::new(id, jsonwebtoken::Algorithm::ES256));
+    let (_gateway, desk) = with_key_set(&upstream, &mut keys, &old).await;
+    desk.ticket_with(&old.token()).await;
+    // The provider changes its key: the first token of the new one makes the gateway ask, and waits for the answer.
+    let token = new.token();
+    tokio::join!(desk.ticket_with(&token), async { keys.next_open().await.answer(key_set(&[&old, &new])) });
+    let address = keys.kill().await;
+    for signer in [&old, &new, &old] {
+        desk.ticket_with(&signer.token()).await;
+    }
+    // Names of keys that nobody knows do not keep anybody else waiting, and are asked for once in a while.
+    let mut keys = FakeUpstream::start_again_at(address).await;
+    let unknown: Vec<_> = (0..200).map(|index| format!("Bearer {}", new.token_named(&format!("k{index}")))).collect();
+    let flood = join_all(unknown.iter().map(|token| async {
+        let fields = [("authorization", token.as_str())];
+        desk.ask_for_ticket(&fields, "{}").await
+    }));
+    let (answers, asked) = tokio::join!(flood, async {
+        // The answer to the one question is a set that knows none of them.
+        let mut asked = 0;
+        while let Ok(open) = tokio::time::timeout(std::time::Duration::from_millis(800), keys.next_open()).await {
+            asked += 1;
+            open.answer(key_set(&[&old, &new]));
+        }
+        asked
+    });
+    assert!(answers.iter().all(|answer| answer.status == 401), "{answers:?}");
+    assert!(asked <= 2, "200 unknown keys made {asked} questions");
+    desk.ticket_with(&new.token()).await;
 }
