@@ -26,9 +26,10 @@ use tokio_rustls::TlsConnector;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::support::access::Desk;
 use crate::support::gateway::{certificates, toml};
 use crate::support::upstream::{Answer, field};
-use crate::support::{FakeUpstream, TestGateway, must};
+use crate::support::{Client, FakeUpstream, TestGateway, must};
 
 type Proven = Result<Option<Identity>, Problem>;
 
@@ -308,6 +309,17 @@ impl Authority {
 
 /// A gateway whose listener asks for certificates of `authority`, with further keys and this revocation list.
 fn asking_for_certificates(authority: &Authority, listener_keys: &str, revoked: Option<&str>) -> TestGateway {
+    guarded_by_certificates("http://127.0.0.1:9", "\"none\"", authority, listener_keys, revoked)
+}
+
+/// The same in front of an upstream, with another way to let in.
+fn guarded_by_certificates(
+    upstream: &str,
+    auth: &str,
+    authority: &Authority,
+    listener_keys: &str,
+    revoked: Option<&str>,
+) -> TestGateway {
     let files = certificates();
     std::fs::write(files.path().join("clients.pem"), authority.0.pem()).unwrap();
     let mut keys = format!("client_ca = \"clients.pem\"\n{listener_keys}\n");
@@ -315,27 +327,34 @@ fn asking_for_certificates(authority: &Authority, listener_keys: &str, revoked: 
         std::fs::write(files.path().join("clients.crl"), revoked).unwrap();
         keys.push_str("client_crl = \"clients.crl\"\n");
     }
-    let toml = toml("http://127.0.0.1:9", "", "").replace("\n[upstream.app]", &format!("{keys}\n[upstream.app]"));
+    let toml = toml(upstream, "", "")
+        .replace("auth = \"none\"", &format!("auth = {auth}"))
+        .replace("\n[upstream.app]", &format!("{keys}\n[upstream.app]"));
     TestGateway::from_files(&format!("{toml}\n[auth.mtls]\n"), files)
 }
 
-/// Whether a client with this certificate gets an answer, whatever that says.
-async fn is_served(gateway: &TestGateway, certificate: Option<&ClientCertificate>) -> bool {
+/// TLS settings of a client with this certificate.
+fn bearing(gateway: &TestGateway, certificate: Option<&ClientCertificate>) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(gateway.certificate().as_bytes()).unwrap()).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
     let config = config.with_root_certificates(roots);
-    let config = match certificate {
+    Arc::new(match certificate {
         Some(ClientCertificate(certificate, key, _)) => {
             config.with_client_auth_cert(vec![certificate.clone()], key.clone_key()).unwrap()
         }
         None => config.with_no_client_auth(),
-    };
+    })
+}
+
+/// Whether a client with this certificate gets an answer, whatever that says.
+async fn is_served(gateway: &TestGateway, certificate: Option<&ClientCertificate>) -> bool {
+    let config = bearing(gateway, certificate);
     let talk = async {
         let tcp = TcpStream::connect(gateway.address()).await?;
         let name = ServerName::try_from("localhost").unwrap();
-        let mut stream = TlsConnector::from(Arc::new(config)).connect(name, tcp).await?;
+        let mut stream = TlsConnector::from(config).connect(name, tcp).await?;
         stream.write_all(b"GET /nothing HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").await?;
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).await?;
@@ -365,4 +384,39 @@ async fn a_listener_lets_in_certificates_of_its_authority_that_were_not_revoked(
         assert_eq!(is_served(&gateway, Some(&bob)).await, out, "one that may be revoked; {case}");
         assert!(!is_served(&gateway, Some(&eve)).await, "one of another authority with the same name; {case}");
     }
+}
+
+#[tokio::test]
+async fn a_certificate_lets_in_and_gets_a_ticket_for_others_to_use() {
+    let mut upstream = FakeUpstream::start().await;
+    let authority = Authority::new("clients");
+    let ada = authority.issue("ada", 1);
+    let url = format!("http://{}", upstream.address);
+    let gateway = guarded_by_certificates(&url, "[\"mtls\", \"ticket\"]", &authority, "", None);
+    let (with, without) = (bearing(&gateway, Some(&ada)), bearing(&gateway, None));
+    // The second time over a session that is resumed.
+    for _ in 0..2 {
+        let asking = Client::ask_at(gateway.address(), &with, "/chat", &[]);
+        let (client, events) = tokio::join!(asking, async {
+            let open = upstream.next_open().await;
+            assert_eq!(field(&open.head.headers, "tidegate-subject"), "ada");
+            open.accept()
+        });
+        assert!(client.is_ok());
+        drop(events);
+    }
+    let refused = Client::ask_at(gateway.address(), &without, "/chat", &[]).await.err().unwrap();
+    assert!(refused.status == 401 && refused.body.contains("unauthorized"), "{}", refused.body);
+    let asked = Desk { address: gateway.address(), tls: without.clone() }.ask_for_ticket(&[], "{}").await;
+    assert_eq!((asked.status, asked.kind().as_str()), (401, "unauthorized"));
+    let asked = Desk { address: gateway.address(), tls: with }.ask_for_ticket(&[], "{}").await;
+    let target = format!("/chat?ticket={}", asked.json()["ticket"].as_str().unwrap());
+    let asking = Client::ask_at(gateway.address(), &without, &target, &[]);
+    let (client, open) = tokio::join!(asking, async {
+        let open = upstream.next_open().await;
+        assert_eq!(field(&open.head.headers, "tidegate-subject"), "ada");
+        open.accept()
+    });
+    assert!(client.is_ok());
+    drop(open);
 }
