@@ -74,13 +74,13 @@ impl Target {
 
     /// A WebSocket on `/chat` with this query.
     pub(crate) async fn websocket(&self, query: &str) -> Client {
-        self.websocket_by(query, KeyExchange::Classic).await
+        self.websocket_by(&format!("/chat?{query}"), KeyExchange::Classic).await
     }
 
-    pub(crate) async fn websocket_by(&self, query: &str, key_exchange: KeyExchange) -> Client {
+    pub(crate) async fn websocket_by(&self, target: &str, key_exchange: KeyExchange) -> Client {
         let mut client = self.connect(key_exchange).await;
         let request = format!(
-            "GET /chat?{query} HTTP/1.1\r\nhost: localhost\r\nupgrade: websocket\r\nconnection: upgrade\r\n\
+            "GET {target} HTTP/1.1\r\nhost: localhost\r\nupgrade: websocket\r\nconnection: upgrade\r\n\
              sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
         );
         client.send(request.as_bytes()).await;

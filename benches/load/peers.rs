@@ -14,6 +14,9 @@ use crate::nginx;
 use crate::process::{self, Memory, Process};
 use crate::upstream::Upstream;
 
+/// What tidegate signs its tickets with; the benchmark makes them itself.
+pub(crate) const TICKET_KEY: &str = "a secret of 32 bytes, of the benchmark alone";
+
 /// Which program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Peer {
@@ -48,6 +51,7 @@ impl Peer {
         let certificate = dev_cert::generate(&[]).unwrap();
         std::fs::write(dir.path().join("dev.pem"), &certificate.certificate_pem).unwrap();
         std::fs::write(dir.path().join("dev.key"), &certificate.key_pem).unwrap();
+        std::fs::write(dir.path().join("ticket.key"), TICKET_KEY).unwrap();
         let upstream = Upstream::start();
         let address = process::free_address();
         let process = match self {
@@ -110,6 +114,10 @@ address = "{listen}"
 tls = {{ certificate = "dev.pem", key = "dev.key" }}
 max_connections = 100000
 
+[ticket]
+lifetime = "10m"
+keys = [{{ id = "bench", algorithm = "HS256", file = "ticket.key" }}]
+
 [upstream.app]
 endpoints = ["http://{endpoint}"]
 protocol = "{protocol}"
@@ -123,6 +131,11 @@ upstream = "app"
 events = "/events"
 messages = "/messages"
 ping_interval = "1h"
+
+[[route]]
+path = "/ticket"
+auth = "ticket"
+bridge = {{ upstream = "app", events = "/events", messages = "/messages", ping_interval = "1h" }}
 "#
         ),
     )
