@@ -170,6 +170,7 @@ fn play(world: &mut World, number: u8, script: &mut Script<'_>) {
             world.event(None, "with an id", Source::Main, Some(&id));
         }
         22 => world.left = left(script),
+        23 => world.step(Input::Revoked),
         _ => {}
     }
 }

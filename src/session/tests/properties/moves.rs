@@ -26,6 +26,7 @@ pub(super) enum Move {
     /// Waits for the next deadline.
     Next,
     Shutdown,
+    Revoke,
     Cut,
 }
 
@@ -151,6 +152,7 @@ pub(super) fn any_move() -> impl Strategy<Value = Move> {
         Just(Move::Gone),
         violation.prop_map(Move::Violate),
         Just(Move::Shutdown),
+        Just(Move::Revoke),
         Just(Move::Cut)
     ];
     // The frequent ones come first: a union tries its parts in order, which costs the more the further down one stands.

@@ -141,6 +141,7 @@ impl World {
                 None => Ok(()),
             },
             Move::Shutdown => self.step(Input::Shutdown),
+            Move::Revoke => self.step(Input::Revoked),
             Move::Cut => {
                 self.cut = true;
                 self.step(Input::Cut)
