@@ -63,7 +63,9 @@ fn counter(settings: &ticket::Settings, callers: Vec<Way>, redis: Option<Arc<Red
     let spent = match (settings.store, redis) {
         (Store::Redis, Some(redis)) => Spent::in_redis(redis),
         // The configuration refuses it. Never in memory instead: each gateway would let a ticket in once.
-        (Store::Redis, None) => return Err(Unusable::Failed("there is none for the store of tickets".to_owned()).into()),
+        (Store::Redis, None) => {
+            return Err(Unusable::Failed("there is none for the store of tickets".to_owned()).into());
+        }
         (Store::Memory, _) => Spent::in_memory(settings.max_spent),
     };
     Ok(Counter {

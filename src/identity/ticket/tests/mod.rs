@@ -108,12 +108,7 @@ fn a_ticket_is_redeemed_to_whom_it_was_issued_for() {
         let token = minted.token.expose_secret();
         assert!(token.len() < 512 && !format!("{minted:?}").contains(token), "{} bytes", token.len());
         let redeemed = redeem(&ring, &RULES, token, &here(), at(NOW + 1)).unwrap();
-        let identity = Identity {
-            way: Way::Ticket,
-            ticket: Some(minted.id.clone()),
-            key: Some("k1".into()),
-            ..ada()
-        };
+        let identity = Identity { way: Way::Ticket, ticket: Some(minted.id.clone()), key: Some("k1".into()), ..ada() };
         let spent_until = at(NOW + 40);
         assert_eq!(redeemed, Redeemed { identity, id: minted.id, via: Some(Way::Bearer), spent_until });
     }
@@ -150,7 +145,10 @@ fn a_spent_ticket_is_remembered_until_every_gateway_refuses_it() {
     let forgotten = redeem_at(NOW).unwrap().spent_until;
     // The other gateway's clock is behind by what the leeway allows.
     let by_the_other = forgotten - RULES.leeway;
-    assert_eq!(redeem(&ring, &RULES, &token, &here(), by_the_other).map_err(Refusal::kind).unwrap_err(), "ticket-expired");
+    assert_eq!(
+        redeem(&ring, &RULES, &token, &here(), by_the_other).map_err(Refusal::kind).unwrap_err(),
+        "ticket-expired"
+    );
 }
 
 #[test]
