@@ -1,12 +1,13 @@
 //! Whoever asks to be let in, as far as a proof needs it.
 
+use std::fmt;
 use std::net::IpAddr;
 
 use http::request;
 use rustls::pki_types::CertificateDer;
 
 /// One request and what is known of the connection that it came on.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Caller<'a> {
     /// The request head.
     pub head: &'a request::Parts,
@@ -20,6 +21,14 @@ pub struct Caller<'a> {
     pub origin: Option<&'a str>,
     /// The client's own certificate, which TLS has verified.
     pub certificate: Option<&'a CertificateDer<'static>>,
+}
+
+/// Without the head and the certificate: tickets, tokens and cookies stand there.
+impl fmt::Debug for Caller<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (host, address, origin) = (self.host, self.address, self.origin);
+        write!(f, "Caller({host:?} from {address}, origin {origin:?})")
+    }
 }
 
 /// How much of an address stands for one client, in bits: networks hand out whole prefixes.
@@ -57,6 +66,18 @@ impl PrefixLengths {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_proves_a_caller_is_not_shown() {
+        let request = http::Request::builder().uri("/chat?ticket=HUSH").header("cookie", "sid=HUSH");
+        let (head, ()) = request.header("authorization", "Bearer HUSH").body(()).unwrap().into_parts();
+        let address = IpAddr::from([192, 0, 2, 1]);
+        let caller = Caller { head: &head, host: "gw", address, tls: true, origin: None, certificate: None };
+        assert_eq!(format!("{caller:?}"), "Caller(\"gw\" from 192.0.2.1, origin None)");
+        let kept = [("cookie", "sid=HUSH"), ("authorization", "Bearer HUSH")]
+            .map(|(name, value)| (http::HeaderName::from_static(name), value.as_bytes().into()));
+        assert!(!format!("{:?}", crate::protocol::headers::Kept::copy(&kept)).contains("HUSH"));
+    }
 
     #[test]
     fn a_prefix_is_what_its_addresses_have_in_common() {

@@ -100,10 +100,12 @@ impl Cookie {
             headers: fields.into_iter().collect(),
             body: Bytes::new(),
         };
-        let asked = Instant::now();
+        let (asked, date) = (Instant::now(), SystemTime::now());
         let answer = self.upstream.ask(&request, asked + self.settings.timeout, MOST_ANSWER).await;
         let answer = answer.map_err(|error| self.no_answer(&error))?;
-        let identity = self.identity(&answer, SystemTime::now())?;
+        let mut identity = self.identity(&answer, SystemTime::now())?;
+        // What is taken back while the answer is on its way may not be known to the application that gave it.
+        identity.issued = Some(date);
         if let Some((answers, question)) = question
             && size(&answer) <= MOST_REMEMBERED
         {

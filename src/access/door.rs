@@ -168,8 +168,9 @@ impl Door {
                     _ => challenge(Problem::new(StatusCode::UNAUTHORIZED, "revoked", "this proof was revoked"), ways),
                 });
             }
-            // A proof that does not say when it was made, was made now: what is taken back from then on concerns it.
-            proven.identity.issued.get_or_insert(began);
+            // No proof was made later than it was shown here, whatever its clock says: what is taken back from then on
+            // concerns it.
+            proven.identity.issued = Some(proven.identity.issued.map_or(began, |issued| issued.min(began)));
             return Ok(proven);
         }
         Err(match ways {
@@ -284,4 +285,51 @@ fn challenge(mut problem: Problem, ways: &[Way]) -> Problem {
         problem.headers.append(header::WWW_AUTHENTICATE, scheme);
     }
     problem
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::UNIX_EPOCH;
+
+    use jsonwebtoken::{EncodingKey, Header, encode};
+    use serde_json::{Value, json};
+    use tokio_util::sync::CancellationToken;
+    use tokio_util::task::TaskTracker;
+
+    use super::*;
+    use crate::identity::bearer::Rules;
+    use crate::identity::key::{Algorithm, VerifyKey};
+    use crate::identity::{Holder, What};
+
+    async fn prove(door: &Door, mut claims: Value) -> Result<Proven, Problem> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+        claims["sub"] = json!("ada");
+        claims["exp"] = json!(now + 60);
+        if let Some(ahead) = claims["iat"].as_u64() {
+            claims["iat"] = json!(now + ahead);
+        }
+        let token = encode(&Header::default(), &claims, &EncodingKey::from_secret(&[7; 32])).unwrap();
+        let request = http::Request::builder().header("authorization", format!("Bearer {token}"));
+        let (head, ()) = request.body(()).unwrap().into_parts();
+        let address = IpAddr::from([192, 0, 2, 1]);
+        let caller = Caller { head: &head, host: "gw", address, tls: true, origin: None, certificate: None };
+        door.prove(&[Way::Bearer], &caller, "/chat", None).await
+    }
+
+    #[tokio::test]
+    async fn who_is_sent_away_goes_whatever_the_clock_of_its_token_says() {
+        let key = VerifyKey::new(None, Algorithm::HS256, &[7; 32]).unwrap();
+        let settings = bearer::Settings { keys: vec![key], jwks: None, rules: Rules::default() };
+        let bearer = Bearer::new(settings, &TaskTracker::new(), &CancellationToken::new()).unwrap();
+        let door = Door { bearer: Some(bearer), ..Door::without_proofs() };
+        for claims in [json!({"iat": 3}), json!({})] {
+            let proven = prove(&door, claims).await.unwrap();
+            let what = What::read("subject", "ada").unwrap();
+            let revocation = crate::identity::Revocation { what, at: SystemTime::now(), id: uuid::Uuid::nil() };
+            let holder = Holder::of(&proven.identity, SystemTime::now());
+            assert!(revocation.ends(uuid::Uuid::nil(), Some(&holder)));
+        }
+        door.revoker.revoke(What::read("subject", "ada").unwrap()).await.unwrap();
+        assert_eq!(prove(&door, json!({})).await.unwrap_err().kind, "revoked", "it may be the same token again");
+    }
 }

@@ -1,6 +1,7 @@
 //! What goes along to upstream: the requests that a connection makes.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -31,7 +32,7 @@ const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
 
 /// A client's handshake, as far as the bridge needs it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Asked<'a> {
     /// The request head.
     pub head: &'a request::Parts,
@@ -47,6 +48,13 @@ pub struct Asked<'a> {
     pub offered: &'a [&'a str],
     /// Who it speaks for, if it was asked.
     pub identity: Option<&'a Identity>,
+}
+
+/// Without the head: tickets, tokens and cookies stand there.
+impl fmt::Debug for Asked<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Asked({:?} from {})", self.host, self.peer)
+    }
 }
 
 /// The part of a connection's requests that stays the same for its life.

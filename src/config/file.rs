@@ -92,7 +92,8 @@ fn config(table: &DeTable<'_>, text: &str, files: Files<'_>) -> Config {
     if let Some(admin) = &admin {
         admin::check_address(admin, &listeners, text, files.report);
     }
-    let ticket = file.section("ticket").map(|table| ticket::read(table, files));
+    let shares = file.span("redis").is_some();
+    let ticket = file.section("ticket").map(|table| ticket::read(table, shares, files));
     let redis = file.section("redis").and_then(|table| redis::read(table, files));
     let revocation = file.section("revocation").map_or_else(revoked::Settings::default, redis::revocation);
     let (names, upstreams) = upstreams(&mut file, files);

@@ -87,6 +87,11 @@ pub(super) fn key_list<'a>(
         let (Some(algorithm), Some(mut material)) = (algorithm, material) else { continue };
         if matches!(algorithm, Algorithm::HS256 | Algorithm::HS384 | Algorithm::HS512) {
             material = without_line_end(&material);
+            if material.expose_secret().trim_ascii_start().starts_with(b"-----BEGIN ") {
+                let message = format!("this is PEM, and {algorithm:?} needs a secret: everybody may have a public key");
+                item.wrong(message, "name a file with a secret, or the algorithm that the key is for");
+                continue;
+            }
             let (length, least) = (material.expose_secret().len(), least_secret(algorithm));
             if length < least {
                 let message = format!("this secret has {length} bytes, and {algorithm:?} needs {least} at least");

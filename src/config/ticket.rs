@@ -28,7 +28,8 @@ const LEEWAY: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_mins(1)
 const SPENT: RangeInclusive<u64> = 1_000..=100_000_000;
 const PER_MINUTE: RangeInclusive<u64> = 1..=1_000_000;
 
-pub(super) fn read(mut table: TableReader<'_>, files: Files<'_>) -> Settings {
+/// Reads the section. `shares` is whether there is a `[redis]`.
+pub(super) fn read(mut table: TableReader<'_>, shares: bool, files: Files<'_>) -> Settings {
     let defaults = Settings::default();
     let keys = table.field("keys");
     // A list with nothing but mistakes is not one that was left out.
@@ -51,6 +52,15 @@ pub(super) fn read(mut table: TableReader<'_>, files: Files<'_>) -> Settings {
         let message = "a store that several gateways share needs keys that they share";
         let help = "write keys = [{ id = \"k1\", algorithm = \"HS256\", file = \"ticket.secret\" }], the same for all";
         table.report().wrong(table.span("store"), message, help);
+    }
+    if settings.store == Store::Redis && !shares {
+        let help = "write [redis] with url = \"redis://127.0.0.1:6379\", or store = \"memory\" for one gateway alone";
+        table.report().absent(table.span("store"), "`store` is \"redis\", and there is no [redis]", help);
+    }
+    if shares && shared && table.span("store").is_none() {
+        let message = "with [redis] and keys of its own, [ticket] must say its `store`";
+        let help = "write store = \"redis\": otherwise each gateway lets the same ticket in once; or store = \"memory\" for one alone";
+        table.report().wrong(table.span("keys"), message, help);
     }
     table.finish();
     settings
@@ -180,10 +190,15 @@ mod tests {
 
     #[test]
     fn several_gateways_need_keys_in_common() {
-        assert!(only("store = \"redis\"", "").contains("needs keys that they share"));
+        let redis = "[redis]\nurl = \"redis://127.0.0.1:6379\"";
+        assert!(only(&format!("store = \"redis\"\n{redis}"), "").contains("needs keys that they share"));
         let both = format!("store = \"redis\"\nkeys = [{}]", key("a", "HS256", "secret"));
-        assert!(!parse(&both, "").is_err_and(|problems| problems.to_string().contains("keys")));
-        assert!(only("store = \"redis\"\nkeys = []", "").contains("needs keys that they share"));
+        assert!(only(&both, "").contains("there is no [redis]"), "or it would be a store in memory");
+        assert!(parse(&format!("{both}\n{redis}"), "").is_ok());
+        let unsaid = format!("keys = [{}]\n{redis}", key("a", "HS256", "secret"));
+        assert!(only(&unsaid, "").contains("must say its `store`"));
+        assert!(parse(&format!("store = \"memory\"\n{unsaid}"), "").is_ok() && parse(redis, "").is_ok());
+        assert!(only(&format!("store = \"redis\"\nkeys = []\n{redis}"), "").contains("needs keys that they share"));
     }
 
     #[test]

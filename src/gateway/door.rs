@@ -12,7 +12,7 @@ use crate::access::caller::PrefixLengths;
 use crate::access::cookie::Cookie;
 use crate::access::mtls::Mtls;
 use crate::access::rates::Rates;
-use crate::access::redis::Redis;
+use crate::access::redis::{Redis, Unusable};
 use crate::access::revoked::{self, Revoker};
 use crate::access::spent::Spent;
 use crate::access::ticket::{self, Store, Tickets};
@@ -62,8 +62,11 @@ fn counter(settings: &ticket::Settings, callers: Vec<Way>, redis: Option<Arc<Red
     let rates = |per_minute| Rates::new(per_minute, MOST_COUNTED, now);
     let spent = match (settings.store, redis) {
         (Store::Redis, Some(redis)) => Spent::in_redis(redis),
-        // The configuration refuses a store in Redis without one.
-        (Store::Memory | Store::Redis, _) => Spent::in_memory(settings.max_spent),
+        // The configuration refuses it. Never in memory instead: each gateway would let a ticket in once.
+        (Store::Redis, None) => {
+            return Err(Unusable::Failed("there is none for the store of tickets".to_owned()).into());
+        }
+        (Store::Memory, _) => Spent::in_memory(settings.max_spent),
     };
     Ok(Counter {
         tickets: Tickets::new(settings)?,

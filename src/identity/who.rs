@@ -16,7 +16,7 @@ pub struct Identity {
     pub subject: Subject,
     /// What else is known of it: the claims that `auth.claims` names.
     pub claims: Claims,
-    /// When the proof was made; what was revoked after that does not hold any more. `None` is now.
+    /// When the proof was made; what was revoked after that does not hold any more. `None` is unknown.
     pub issued: Option<SystemTime>,
     /// Until when it holds; `None` is without an end.
     pub expires: Option<SystemTime>,

@@ -105,7 +105,10 @@ impl Kept {
         let kept = fields.iter().filter_map(|(name, value)| {
             block.extend_from_slice(value);
             let value = block.split().freeze();
-            Some((name.clone(), HeaderValue::from_maybe_shared(value).ok()?))
+            let mut value = HeaderValue::from_maybe_shared(value).ok()?;
+            // Not to be shown: cookies and tokens go along where the route says so.
+            value.set_sensitive(*name == header::COOKIE || *name == header::AUTHORIZATION);
+            Some((name.clone(), value))
         });
         Self(kept.collect())
     }

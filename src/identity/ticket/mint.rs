@@ -93,6 +93,8 @@ pub fn mint(
         origin: minting.origin.map(str::to_owned),
         net: minting.net.map(|net| net.to_canonical()),
         until: until.map(Into::into),
+        // A ticket does not make an old proof a new one.
+        auth_time: identity.issued.map(seconds).filter(|proven| *proven < issued).map(Into::into),
         // A ticket proves nothing of its own: one that was made of nothing does not say how.
         via: Some(identity.way).filter(|way| *way != Way::Ticket).map(|way| way.label().to_owned()),
         claims: identity.claims.clone(),

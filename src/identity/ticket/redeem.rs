@@ -38,7 +38,7 @@ pub struct Redeemed {
     pub id: Arc<str>,
     /// How the identity was proven when the ticket was issued, if it says so.
     pub via: Option<Way>,
-    /// Until when its use has to be remembered: from then on it is refused anyway.
+    /// Until when its use has to be remembered: from then on it is refused anyway, also by clocks that are behind.
     pub spent_until: SystemTime,
 }
 
@@ -68,7 +68,7 @@ pub fn redeem(
         Err(_) => return Err(Refusal::Invalid(Distrust::Signature)),
     };
     let body = form.body()?;
-    let (subject, via, until) = plain(&body)?;
+    let (subject, via, [until, proven]) = plain(&body)?;
     let times = check_times(&claims, now, rules.leeway).map_err(|bad| match bad {
         BadTime::Expired => Refusal::Expired,
         BadTime::NotYetValid => Refusal::NotYetValid,
@@ -87,17 +87,20 @@ pub fn redeem(
     let identity = Identity {
         subject,
         claims: body.claims,
-        issued: times.issued,
+        issued: times.issued.into_iter().chain(proven).min(),
         expires: until,
         way: Way::Ticket,
         ticket: Some(Arc::clone(&id)),
         key: Some(name),
     };
-    Ok(Redeemed { identity, id, via, spent_until: later(times.expires, rules.leeway)? })
+    // Once more: a gateway whose clock is behind by that much takes it for so much longer, by the clock of this one.
+    let spent_until = later(later(times.expires, rules.leeway)?, rules.leeway)?;
+    Ok(Redeemed { identity, id, via, spent_until })
 }
 
-/// The claims that have a form of their own: subject, how it was proven, when it ends. The id too, which a store keeps.
-fn plain(body: &Body) -> Result<(Subject, Option<Way>, Option<SystemTime>), Refusal> {
+/// The claims that have a form of their own: subject, how it was proven, when it ends and when it was proven. The id too,
+/// which a store keeps.
+fn plain(body: &Body) -> Result<(Subject, Option<Way>, [Option<SystemTime>; 2]), Refusal> {
     if !is_id(&body.jti) {
         return Err(Refusal::Malformed);
     }
@@ -105,7 +108,8 @@ fn plain(body: &Body) -> Result<(Subject, Option<Way>, Option<SystemTime>), Refu
     let way = |label: &String| Way::ALL.into_iter().find(|way| way.label() == label).ok_or(Refusal::Malformed);
     let via = body.via.as_ref().map(way).transpose()?;
     let date = |number: &Number| numeric_date(&Value::Number(number.clone())).ok_or(Refusal::Malformed);
-    Ok((subject, via, body.until.as_ref().map(date).transpose()?))
+    let date = |number: &Option<Number>| number.as_ref().map(date).transpose();
+    Ok((subject, via, [date(&body.until)?, date(&body.auth_time)?]))
 }
 
 fn check_bonds(body: &Body, presented: &Presented<'_>) -> Result<(), Refusal> {

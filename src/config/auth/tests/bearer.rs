@@ -45,6 +45,12 @@ fn without_the_section_nothing_proves_a_client() {
 }
 
 #[test]
+fn what_everybody_may_know_is_no_secret() {
+    let told = bearer("keys = [{ algorithm = \"HS256\", file = \"p256.pem\" }]").unwrap_err();
+    assert!(told.contains("this is PEM, and HS256 needs a secret"), "{told}");
+}
+
+#[test]
 fn keys_come_from_secrets_public_keys_and_sets() {
     let lines = "keys = [{ id = \"s\", algorithm = \"HS256\", file = \"secret\" }, { algorithm = \"ES256\", file = \"p256.pem\" }]\n\
         jwks = { file = \"set.json\" }\nissuer = \"https://id\"\naudience = [\"a\", \"b\"]\nsubject = \"uid\"\nleeway = \"0s\"";

@@ -108,14 +108,8 @@ fn a_ticket_is_redeemed_to_whom_it_was_issued_for() {
         let token = minted.token.expose_secret();
         assert!(token.len() < 512 && !format!("{minted:?}").contains(token), "{} bytes", token.len());
         let redeemed = redeem(&ring, &RULES, token, &here(), at(NOW + 1)).unwrap();
-        let identity = Identity {
-            issued: Some(at(NOW)),
-            way: Way::Ticket,
-            ticket: Some(minted.id.clone()),
-            key: Some("k1".into()),
-            ..ada()
-        };
-        let spent_until = at(NOW + 35);
+        let identity = Identity { way: Way::Ticket, ticket: Some(minted.id.clone()), key: Some("k1".into()), ..ada() };
+        let spent_until = at(NOW + 40);
         assert_eq!(redeemed, Redeemed { identity, id: minted.id, via: Some(Way::Bearer), spent_until });
     }
 }
@@ -141,6 +135,32 @@ fn a_ticket_holds_in_its_time_and_no_longer_than_its_identity() {
     assert_eq!(mint_at(Some(at(NOW + 10)), 500), Ok(at(NOW + 10)));
     assert_eq!(mint_at(Some(at(NOW) + Duration::from_millis(900)), 0), Err(MintError::Ended));
     assert_eq!(mint_at(Some(at(NOW - 1)), 0), Err(MintError::Ended));
+}
+
+#[test]
+fn a_spent_ticket_is_remembered_until_every_gateway_refuses_it() {
+    let ring = of(hmac("k1", SECRET));
+    let token = ticket(&ring);
+    let redeem_at = |now| redeem(&ring, &RULES, &token, &here(), at(now));
+    let forgotten = redeem_at(NOW).unwrap().spent_until;
+    // The other gateway's clock is behind by what the leeway allows.
+    let by_the_other = forgotten - RULES.leeway;
+    assert_eq!(
+        redeem(&ring, &RULES, &token, &here(), by_the_other).map_err(Refusal::kind).unwrap_err(),
+        "ticket-expired"
+    );
+}
+
+#[test]
+fn a_ticket_is_as_old_as_the_proof_that_it_was_given_for() {
+    let ring = of(hmac("k1", SECRET));
+    let issued = |issued: Option<u64>| {
+        let identity = Identity { issued: issued.map(at), ..ada() };
+        let minted = mint(&ring, &minting(&identity), at(NOW), &[7; ID_BYTES]).unwrap();
+        redeem(&ring, &RULES, minted.token.expose_secret(), &here(), at(NOW + 1)).unwrap().identity.issued
+    };
+    assert_eq!(issued(Some(NOW - 100)), Some(at(NOW - 100)), "what is revoked after the proof concerns the ticket");
+    assert_eq!((issued(Some(NOW + 3)), issued(None)), (Some(at(NOW)), Some(at(NOW))));
 }
 
 #[test]

@@ -94,6 +94,7 @@ fn claims_that_are_no_claims_of_ours_are_malformed() {
         ("origin", json!(null)),
         ("net", json!("everywhere")),
         ("until", json!("never")),
+        ("auth_time", json!(null)),
         ("via", json!("magic")),
         ("claims", json!([])),
         ("device", json!("unknown to this version")),
