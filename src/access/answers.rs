@@ -78,7 +78,7 @@ mod tests {
             expires: expires.map(|at| UNIX_EPOCH + Duration::from_secs(at)),
             way: Way::Cookie,
             ticket: None,
-            key: None,
+            keys: Vec::new(),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -12,7 +13,8 @@ use http::uri::PathAndQuery;
 use http::{Method, StatusCode};
 
 use super::answers::{Answers, Question};
-use super::caller::Caller;
+use super::caller::{Caller, PrefixLengths};
+use super::rates::{MOST_COUNTED, Rates, too_many_questions};
 use crate::identity::Identity;
 use crate::identity::answer::{self, Rule};
 use crate::protocol::headers;
@@ -51,6 +53,8 @@ pub struct Settings {
     pub cache: Duration,
     /// Most answers that are remembered.
     pub cache_entries: usize,
+    /// Most questions about clients of one address in a minute, or of those that count as the same client.
+    pub per_address: NonZeroU32,
 }
 
 /// Which cookies the application is shown.
@@ -68,22 +72,26 @@ pub struct Cookie {
     settings: Settings,
     upstream: Arc<Upstream>,
     answers: Option<Mutex<Answers>>,
+    /// Anybody can make up cookies: what an address makes us ask is limited.
+    rates: Rates,
+    prefixes: PrefixLengths,
 }
 
 impl Cookie {
     /// Asks this upstream, which is the one that the settings name.
     #[must_use]
-    pub fn new(settings: Settings, upstream: Arc<Upstream>) -> Self {
+    pub fn new(settings: Settings, upstream: Arc<Upstream>, prefixes: PrefixLengths) -> Self {
+        let rates = Rates::new(settings.per_address, MOST_COUNTED, Instant::now());
         let answers = || Mutex::new(Answers::new(settings.cache, settings.cache_entries));
         let answers = (!settings.cache.is_zero()).then(answers);
-        Self { settings, upstream, answers }
+        Self { settings, upstream, answers, rates, prefixes }
     }
 
     /// Who the caller is; `None` if it brings nothing that the application could know it by.
     ///
     /// # Errors
     ///
-    /// 401 or 403 if the application says so, 429 if it is asked too often, 503 if it gives no answer that could be used:
+    /// 401 or 403 if the application says so, 429 if it, or this, is asked too often, 503 if it gives no answer that could be used:
     /// then nobody is let in.
     pub async fn prove(&self, caller: &Caller<'_>) -> Result<Option<Identity>, Problem> {
         let Some(fields) = self.fields(caller)? else { return Ok(None) };
@@ -94,6 +102,7 @@ impl Cookie {
                 return Ok(known);
             }
         }
+        self.rates.take(&self.prefixes.of(caller.address), Instant::now()).map_err(too_many_questions)?;
         let request = OutgoingRequest {
             method: Method::GET,
             target: self.settings.path.clone(),

@@ -18,6 +18,9 @@ const SHARDS: usize = 16;
 /// How many clients a shard holds before it is first looked through for those that can be forgotten.
 const FEW: usize = 64;
 
+/// Clients that are counted at once; each costs about 30 bytes.
+pub const MOST_COUNTED: usize = 1_000_000;
+
 /// So much for each client: a full bucket holds what comes back in a minute. A client whose bucket is full again is
 /// forgotten.
 ///
@@ -115,9 +118,19 @@ impl Shard {
 /// The answer to a client that asks for tickets too often, and has to wait so long.
 #[must_use]
 pub fn too_many_tickets(wait: Duration) -> Problem {
+    too_many(wait, "too-many-tickets", "tickets were asked for too often")
+}
+
+/// What somebody is told who made us ask the application too often; it may come back after `wait`.
+#[must_use]
+pub fn too_many_questions(wait: Duration) -> Problem {
+    too_many(wait, "too-many-questions", "the application was asked about too many clients of this address")
+}
+
+fn too_many(wait: Duration, kind: &'static str, detail: &'static str) -> Problem {
     // In whole seconds, and never "at once".
     let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-    Problem::new(StatusCode::TOO_MANY_REQUESTS, "too-many-tickets", "tickets were asked for too often")
+    Problem::new(StatusCode::TOO_MANY_REQUESTS, kind, detail)
         .with_header(RETRY_AFTER, HeaderValue::from(seconds.max(1)))
 }
 

@@ -181,7 +181,7 @@ mod tests {
     fn ada() -> Identity {
         let subject = Subject::new("ada").unwrap();
         let way = Way::Cookie;
-        Identity { subject, claims: Claims::new(), issued: None, expires: None, way, ticket: None, key: None }
+        Identity { subject, claims: Claims::new(), issued: None, expires: None, way, ticket: None, keys: Vec::new() }
     }
 
     #[test]

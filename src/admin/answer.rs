@@ -12,6 +12,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full};
 
 use super::connections::{self, Wanted};
+use super::rights::Rights;
 use super::{Sources, metrics, ready, revocations};
 use crate::protocol::problem::Problem;
 
@@ -41,13 +42,19 @@ tidegate
 const KEPT: HeaderValue = HeaderValue::from_static("max-age=300");
 const KEY_SET: HeaderValue = HeaderValue::from_static("application/jwk-set+json");
 
-/// Answers a request. `expose` is whether it may have come under any name.
-pub(super) async fn answer<B: http_body::Body>(request: Request<B>, expose: bool, sources: &Sources) -> Response<Body>
+/// Answers a request, as far as it has the right to.
+pub(super) async fn answer<B: http_body::Body>(
+    request: Request<B>,
+    rights: &Rights,
+    sources: &Sources,
+) -> Response<Body>
 where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let revokes = request.method() == Method::POST && request.uri().path() == REVOCATIONS;
-    let answered = match check(&request, expose) {
+    let checked = check(&request, rights.expose);
+    let checked = if revokes { checked.and_then(|()| rights.check_change(request.headers())) } else { checked };
+    let answered = match checked {
         Err(problem) => Err(problem),
         Ok(()) if revokes => revocations::revoke(request, sources).await.map(|body| whole(StatusCode::OK, JSON, body)),
         Ok(()) => route(&request, sources),

@@ -7,12 +7,14 @@ mod connections;
 mod metrics;
 mod ready;
 mod revocations;
+mod rights;
 mod server;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
+use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
 
 use crate::access::Door;
@@ -23,17 +25,19 @@ use crate::bridge::registry::Registry;
 pub use server::{BindError, Server};
 
 /// Where the admin listener is, and who may see it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Settings {
     /// Where to listen; port 0 takes any free one. A loopback address unless `expose`.
     pub address: SocketAddr,
     /// Whether others than this machine may reach it, under whatever name.
     pub expose: bool,
+    /// What whoever changes something has to show; without it, nothing can be changed by others than this machine.
+    pub token: Option<SecretString>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { address: SocketAddr::from(([127, 0, 0, 1], 9900)), expose: false }
+        Self { address: SocketAddr::from(([127, 0, 0, 1], 9900)), expose: false, token: None }
     }
 }
 

@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
 use super::answer::answer;
+use super::rights::Rights;
 use super::{Settings, Sources};
 
 /// Connections at once: a scraper, a few probes and some people.
@@ -53,7 +54,7 @@ pub struct BindError {
 pub struct Server {
     socket: TcpListener,
     address: SocketAddr,
-    expose: bool,
+    rights: Arc<Rights>,
     slots: Arc<Semaphore>,
 }
 
@@ -71,7 +72,12 @@ impl Server {
         socket.bind(settings.address).map_err(failed)?;
         let socket = socket.listen(BACKLOG).map_err(failed)?;
         let address = socket.local_addr().map_err(failed)?;
-        Ok(Self { socket, address, expose: settings.expose, slots: Arc::new(Semaphore::new(MAX_CONNECTIONS)) })
+        Ok(Self {
+            socket,
+            address,
+            rights: Arc::new(Rights::of(settings)),
+            slots: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
+        })
     }
 
     /// Where it listens, with the real port.
@@ -94,7 +100,7 @@ impl Server {
                         debug!(%peer, limit = MAX_CONNECTIONS, "too many admin connections, closing this one");
                         continue;
                     };
-                    let served = serve(stream, peer, self.expose, sources.clone(), stop.clone());
+                    let served = serve(stream, peer, self.rights.clone(), sources.clone(), stop.clone());
                     tasks.spawn(async move {
                         served.await;
                         drop(slot);
@@ -109,11 +115,17 @@ impl Server {
     }
 }
 
-async fn serve(stream: TcpStream, peer: SocketAddr, expose: bool, sources: Arc<Sources>, stop: CancellationToken) {
+async fn serve(
+    stream: TcpStream,
+    peer: SocketAddr,
+    rights: Arc<Rights>,
+    sources: Arc<Sources>,
+    stop: CancellationToken,
+) {
     let _ = stream.set_nodelay(true);
     let service = service_fn(move |request| {
-        let sources = sources.clone();
-        async move { Ok::<_, std::convert::Infallible>(answer(request, expose, &sources).await) }
+        let (rights, sources) = (rights.clone(), sources.clone());
+        async move { Ok::<_, std::convert::Infallible>(answer(request, &rights, &sources).await) }
     });
     let mut served = std::pin::pin!(
         http1::Builder::new()

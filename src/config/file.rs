@@ -23,6 +23,7 @@ const SKELETON: &str = r"
 [server]
 [log]
 [admin]
+token = {}
 [auth]
 bearer = { keys = [{}], jwks = {} }
 cookie = {}
@@ -88,7 +89,7 @@ fn config(table: &DeTable<'_>, text: &str, files: Files<'_>) -> Config {
     let listeners: Vec<_> = listeners.into_iter().filter_map(|table| listener::read(table, files)).collect();
     check_addresses(&listeners, text, files.report);
     let place = file.span("admin").unwrap_or_default();
-    let admin = file.section("admin").and_then(|table| admin::read(table, place));
+    let admin = file.section("admin").and_then(|table| admin::read(table, place, files));
     if let Some(admin) = &admin {
         admin::check_address(admin, &listeners, text, files.report);
     }

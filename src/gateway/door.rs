@@ -11,7 +11,7 @@ use crate::access::bearer::Bearer;
 use crate::access::caller::PrefixLengths;
 use crate::access::cookie::Cookie;
 use crate::access::mtls::Mtls;
-use crate::access::rates::Rates;
+use crate::access::rates::{MOST_COUNTED, Rates};
 use crate::access::redis::{Redis, Unusable};
 use crate::access::revoked::{self, Revoker};
 use crate::access::spent::Spent;
@@ -20,9 +20,6 @@ use crate::access::{self, Counter, Done, Door};
 use crate::bridge::registry::Registry;
 use crate::identity::Way;
 use crate::upstream::Upstream;
-
-/// Identities and addresses whose tickets are counted at once; each costs about 30 bytes.
-const MOST_COUNTED: usize = 1_000_000;
 
 /// What the configuration says about it.
 pub(super) struct Plans {
@@ -48,7 +45,7 @@ pub(super) fn build(
     let cookie = proofs.cookie.and_then(|cookie| {
         // The configuration names one that there is.
         let upstream = upstreams.iter().find(|upstream| **upstream.name() == *cookie.upstream)?.clone();
-        Some(Cookie::new(cookie, upstream))
+        Some(Cookie::new(cookie, upstream, prefixes))
     });
     let tickets = ticket.map(|ticket| counter(&ticket, callers, redis.clone())).transpose()?;
     let live = registry.clone();

@@ -72,7 +72,7 @@ pub fn read(fields: &HeaderMap, body: &[u8], rule: &Rule, now: SystemTime) -> Re
         expires,
         way: Way::Cookie,
         ticket: None,
-        key: None,
+        keys: Vec::new(),
     })
 }
 

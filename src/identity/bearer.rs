@@ -147,6 +147,10 @@ pub fn judge(token: &str, keys: &[VerifyKey], rules: &Rules, now: SystemTime) ->
     if !is_for(claims.get("aud"), &rules.audience) {
         return Err(BearerRefusal::WrongAudience);
     }
+    // RFC 7800: whoever shows it must also show that it holds a key, which nobody asks for here.
+    if claims.contains_key("cnf") {
+        return Err(BearerRefusal::Untrusted);
+    }
     let subject = claims.get(&rules.subject).and_then(Value::as_str);
     let subject = subject.and_then(|subject| Subject::new(subject).ok()).ok_or(BearerRefusal::NoSubject)?;
     let kept: Claims = rules.claims.iter().filter_map(|name| claims.remove_entry(name)).collect();
@@ -157,7 +161,7 @@ pub fn judge(token: &str, keys: &[VerifyKey], rules: &Rules, now: SystemTime) ->
         expires: Some(times.expires),
         way: Way::Bearer,
         ticket: None,
-        key: verified.key,
+        keys: verified.key.into_iter().collect(),
     })
 }
 
@@ -173,8 +177,9 @@ fn check_header(token: &str) -> Result<Option<String>, BearerRefusal> {
     if header.contains_key("crit") {
         return Err(BearerRefusal::Untrusted);
     }
-    // RFC 8725 section 3.11: our own tokens, such as tickets, are good for one thing only and not for this.
-    if header.get("typ").and_then(Value::as_str).is_some_and(is_ours) {
+    // RFC 8725 section 3.11: a token of another kind, such as a ticket of ours or the news of a logout, is good for one thing
+    // only and not for this.
+    if header.get("typ").is_some_and(|typ| !typ.as_str().is_some_and(is_access_token)) {
         return Err(BearerRefusal::Untrusted);
     }
     match header.remove("kid") {
@@ -184,10 +189,11 @@ fn check_header(token: &str) -> Result<Option<String>, BearerRefusal> {
     }
 }
 
-/// Whether a media type is that of a token that a gateway makes; RFC 7515 section 4.1.9 lets `application/` be left out.
-fn is_ours(typ: &str) -> bool {
+/// Whether a media type is that of any token, or of an access token (RFC 9068 section 2.1); RFC 7515 section 4.1.9 lets
+/// `application/` be left out.
+fn is_access_token(typ: &str) -> bool {
     let typ = typ.to_ascii_lowercase();
-    typ.strip_prefix("application/").unwrap_or(&typ).starts_with("tidegate-")
+    matches!(typ.strip_prefix("application/").unwrap_or(&typ), "jwt" | "at+jwt")
 }
 
 /// Whether `aud`, which is a text or a list of them (RFC 7519 section 4.1.3), names one of us. If it is there, it must; if it

@@ -85,7 +85,7 @@ pub fn read(der: &[u8], from: SubjectFrom, kept: &[String], now: SystemTime) -> 
         expires: Some(expires),
         way: Way::Mtls,
         ticket: None,
-        key: None,
+        keys: Vec::new(),
     })
 }
 

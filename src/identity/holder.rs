@@ -12,8 +12,8 @@ pub struct Holder {
     pub subject: Subject,
     /// `jti` of the ticket, if it was one.
     pub ticket: Option<Arc<str>>,
-    /// `kid` of the key that vouches for it, where it has a name.
-    pub key: Option<Arc<str>>,
+    /// `kid` of the keys that vouch for it, as far as they have names.
+    pub keys: Vec<Arc<str>>,
     /// When the proof was made.
     pub issued: SystemTime,
 }
@@ -25,7 +25,7 @@ impl Holder {
         Self {
             subject: identity.subject.clone(),
             ticket: identity.ticket.clone(),
-            key: identity.key.clone(),
+            keys: identity.keys.clone(),
             issued: identity.issued.unwrap_or(now),
         }
     }

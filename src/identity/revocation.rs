@@ -104,7 +104,7 @@ impl Revocation {
             (_, None) => false,
             (What::Subject(subject), Some(holder)) => *subject == holder.subject && holder.issued <= self.at,
             (What::Ticket(ticket), Some(holder)) => holder.ticket.as_ref() == Some(ticket),
-            (What::Key(key), Some(holder)) => holder.key.as_ref() == Some(key),
+            (What::Key(key), Some(holder)) => holder.keys.contains(key),
         }
     }
 
@@ -118,7 +118,7 @@ impl Revocation {
                 *subject == identity.subject && identity.issued.is_none_or(|issued| issued <= self.at)
             }
             What::Ticket(ticket) => identity.ticket.as_ref() == Some(ticket),
-            What::Key(key) => identity.key.as_ref() == Some(key),
+            What::Key(key) => identity.keys.contains(key),
         }
     }
 }
@@ -142,7 +142,7 @@ mod tests {
             expires: None,
             way: Way::Ticket,
             ticket: Some("t1".into()),
-            key: Some("k1".into()),
+            keys: vec!["k1".into()],
         }
     }
 

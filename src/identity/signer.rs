@@ -150,7 +150,12 @@ impl Signer {
         let jwks = JwkSet { keys: keys.iter().map(|key| key.public.clone()).collect() };
         let jwks = serde_json::to_string(&jwks).ok()?.into();
         let key = keys.into_iter().next()?.key;
-        let header = Header { kid: Some(key.id.to_string()), ..Header::new(key.algorithm) };
+        // RFC 8725 section 3.11: so that it is taken for nothing else.
+        let header = Header {
+            typ: Some("tidegate-identity+jwt".to_owned()),
+            kid: Some(key.id.to_string()),
+            ..Header::new(key.algorithm)
+        };
         let head = BASE64_URL_SAFE_NO_PAD.encode(serde_json::to_vec(&header).ok()?);
         Some(Self { key, issuer, lifetime, head, jwks })
     }

@@ -123,7 +123,7 @@ mod tests {
     fn identity(claims: Value) -> Identity {
         let Value::Object(claims) = claims else { panic!("claims are an object") };
         let subject = Subject::new("Ada Löv").unwrap();
-        Identity { subject, claims, issued: None, expires: None, way: Way::Ticket, ticket: None, key: None }
+        Identity { subject, claims, issued: None, expires: None, way: Way::Ticket, ticket: None, keys: Vec::new() }
     }
 
     fn told(claims: Value, wanted: &[(&str, &'static str)]) -> Result<Vec<(String, String)>, TooLarge> {

@@ -24,8 +24,9 @@ pub struct Identity {
     pub way: Way,
     /// `jti` of the ticket, if it was one.
     pub ticket: Option<Arc<str>>,
-    /// `kid` of the key that vouches for it, where it has a name.
-    pub key: Option<Arc<str>>,
+    /// `kid` of the keys that vouch for it, as far as they have names: that of the token, or that of the ticket and that of the
+    /// token which the ticket was issued for.
+    pub keys: Vec<Arc<str>>,
 }
 
 /// A name for somebody: 1 to 256 bytes of UTF-8 without control characters.

@@ -44,7 +44,7 @@ fn asking(upstream: &FakeUpstream, auth_keys: &str, cookie_keys: &str, upstream_
     );
     let config = Config::parse(&text, "test.toml", Path::new("/")).unwrap_or_else(|problems| panic!("{problems}"));
     let app = Upstream::new(&config.upstreams[0], &TaskTracker::new(), &CancellationToken::new()).unwrap();
-    Cookie::new(config.auth.cookie.unwrap(), Arc::new(app))
+    Cookie::new(config.auth.cookie.unwrap(), Arc::new(app), config.server.prefixes)
 }
 
 fn head(target: &str, fields: &[(&str, &str)]) -> request::Parts {

@@ -51,7 +51,7 @@ async fn with_tickets(effort: &Effort, report: &mut Report) {
         expires: None,
         way: Way::Cookie,
         ticket: None,
-        key: None,
+        keys: Vec::new(),
     };
     let minting =
         Minting { identity: &identity, route: "/ticket", origin: None, net: None, lifetime: Duration::from_mins(10) };

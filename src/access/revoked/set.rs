@@ -39,7 +39,7 @@ struct Kept {
 struct Named<'a> {
     subject: &'a Subject,
     ticket: Option<&'a Arc<str>>,
-    key: Option<&'a Arc<str>>,
+    keys: &'a [Arc<str>],
 }
 
 impl Revocations {
@@ -85,25 +85,22 @@ impl Revocations {
         if self.length.load(Ordering::Acquire) == 0 {
             return false;
         }
-        let named = Named { subject: &identity.subject, ticket: identity.ticket.as_ref(), key: identity.key.as_ref() };
+        let named = Named { subject: &identity.subject, ticket: identity.ticket.as_ref(), keys: &identity.keys };
         self.any(&named, now, |revocation| revocation.refuses(identity))
     }
 
     /// Whether a connection that has begun to live at `now` has to end.
     #[must_use]
     pub fn ends(&self, holder: &Holder, now: SystemTime) -> bool {
-        let named = Named { subject: &holder.subject, ticket: holder.ticket.as_ref(), key: holder.key.as_ref() };
+        let named = Named { subject: &holder.subject, ticket: holder.ticket.as_ref(), keys: &holder.keys };
         self.any(&named, now, |revocation| revocation.ends(Uuid::nil(), Some(holder)))
     }
 
     fn any(&self, named: &Named<'_>, now: SystemTime, concerns: impl Fn(&Revocation) -> bool) -> bool {
         let kept = self.kept.read().unwrap_or_else(PoisonError::into_inner);
-        let named = [
-            Some(What::Subject(named.subject.clone())),
-            named.ticket.cloned().map(What::Ticket),
-            named.key.cloned().map(What::Key),
-        ];
-        named.into_iter().flatten().any(|what| {
+        let who = [Some(What::Subject(named.subject.clone())), named.ticket.cloned().map(What::Ticket)];
+        let keys = named.keys.iter().cloned().map(What::Key);
+        who.into_iter().flatten().chain(keys).any(|what| {
             let found = kept.by_what.get(&what).copied().filter(|(at, _)| !self.is_over(*at, now));
             found.is_some_and(|(at, id)| concerns(&Revocation { what, at, id }))
         })
@@ -192,7 +189,7 @@ mod tests {
             expires: None,
             way: Way::Ticket,
             ticket: None,
-            key: Some("k1".into()),
+            keys: vec!["k1".into()],
         }
     }
 

@@ -26,7 +26,7 @@ fn held(subject: &str, ticket: &str, issued: u64) -> Opening {
     let holder = Holder {
         subject: Subject::new(subject).expect("a subject"),
         ticket: Some(ticket.into()),
-        key: Some("k1".into()),
+        keys: vec!["k1".into()],
         issued: UNIX_EPOCH + Duration::from_secs(issued),
     };
     Opening { holder: Some(Arc::new(holder)), ..opening("/chat") }

@@ -38,7 +38,7 @@ fn at(seconds: u64) -> SystemTime {
 fn ada(claims: Value) -> Identity {
     let Value::Object(claims) = claims else { panic!("claims are an object") };
     let subject = Subject::new("Ada Löv").unwrap();
-    Identity { subject, claims, issued: None, expires: None, way: Way::Ticket, ticket: None, key: None }
+    Identity { subject, claims, issued: None, expires: None, way: Way::Ticket, ticket: None, keys: Vec::new() }
 }
 
 /// The requests of a client with these fields, on a route with these settings.

@@ -83,7 +83,7 @@ fn check(file: &Path, token: &str, explained: &Explanation) -> Result<(), Failur
     };
     match tickets.redeem(token, &presented) {
         Ok(redeemed) => {
-            let key = redeemed.identity.key.unwrap_or_default();
+            let key = redeemed.identity.keys.first().cloned().unwrap_or_default();
             println!("signature: good, of key {key:?}; accepted, unless it was used before");
             Ok(())
         }

@@ -57,7 +57,8 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let settings = settings(&args.config)?;
     let tickets = Tickets::new(&settings).map_err(Failure::failed)?;
     // Made of nothing, which a ticket can say of itself alone.
-    let identity = Identity { subject, claims, issued: None, expires: None, way: Way::Ticket, ticket: None, key: None };
+    let identity =
+        Identity { subject, claims, issued: None, expires: None, way: Way::Ticket, ticket: None, keys: Vec::new() };
     let minting = Minting {
         identity: &identity,
         route: &args.route,

@@ -1,5 +1,6 @@
 //! `[auth.cookie]`: which application is asked who a client is, and how it answers.
 
+use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +17,8 @@ use crate::access::cookie::{Cookies, Settings};
 use crate::identity::answer::Rule;
 
 /// How long an answer may be remembered: whoever logs out, or is locked out, stays in for that long.
+/// As many as tickets.
+const PER_ADDRESS: NonZeroU32 = const { NonZeroU32::new(600).unwrap() };
 const CACHE: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_mins(10);
 
 /// Reads the section. `upstreams` are the names of those that may be asked, `claims` those that an identity keeps.
@@ -30,6 +33,9 @@ pub(super) fn read(mut table: TableReader<'_>, upstreams: &[&str], claims: &[Str
     let timeout = table.duration("timeout", Duration::from_secs(2), ANY_DURATION);
     let cache = table.duration("cache", Duration::ZERO, CACHE);
     let cache_entries = table.integer("cache_entries", 10_000, 1..=1_000_000);
+    let per_address = table.field("per_address").and_then(|field| field.integer(1..=1_000_000));
+    let per_address =
+        per_address.and_then(|number| NonZeroU32::new(u32::try_from(number).ok()?)).unwrap_or(PER_ADDRESS);
     table.finish();
     Some(Settings {
         upstream: upstream?,
@@ -40,6 +46,7 @@ pub(super) fn read(mut table: TableReader<'_>, upstreams: &[&str], claims: &[Str
         timeout,
         cache,
         cache_entries,
+        per_address,
     })
 }
 

@@ -59,7 +59,7 @@ fn a_sound_token_tells_who_it_is_and_what_was_asked_for() {
         expires: Some(now() + Duration::from_mins(1)),
         way: Way::Bearer,
         ticket: None,
-        key: Some("a".into()),
+        keys: vec!["a".into()],
     };
     assert_eq!(identity, expected);
 }

@@ -74,7 +74,7 @@ fn it_holds_for_as_long_as_it_says() {
     let der = ada();
     let identity = read(&der, SubjectFrom::CommonName, &[], at(FROM)).unwrap();
     assert_eq!((identity.issued, identity.expires), (Some(at(FROM)), Some(at(UNTIL))));
-    assert_eq!((identity.way, identity.key, identity.ticket), (Way::Mtls, None, None));
+    assert_eq!((identity.way, identity.keys, identity.ticket), (Way::Mtls, Vec::new(), None));
     assert_eq!(read(&der, SubjectFrom::CommonName, &[], at(UNTIL)), Err(BadCertificate::Expired));
 }
 

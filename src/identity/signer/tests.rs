@@ -34,7 +34,7 @@ fn signer(keys: Vec<PairedKey>) -> Signer {
 fn ada(expires: Option<SystemTime>) -> Identity {
     let claims = Map::from_iter([("tenant".to_owned(), json!("t1"))]);
     let subject = Subject::new("Ada \"Löv\"").unwrap();
-    Identity { subject, claims, issued: None, expires, way: Way::Ticket, ticket: None, key: None }
+    Identity { subject, claims, issued: None, expires, way: Way::Ticket, ticket: None, keys: Vec::new() }
 }
 
 /// What a backend does: finds the key by its name in the published set, and believes nothing else.

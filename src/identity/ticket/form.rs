@@ -40,12 +40,15 @@ pub(super) struct Body {
     /// When the identity itself ends.
     #[serde(default, deserialize_with = "there", skip_serializing_if = "Option::is_none")]
     pub(super) until: Option<Number>,
-    /// When the identity was proven, if that was before `iat` (OpenID Connect Core 1.0 section 2).
+    /// When the identity was proven, if that was before `iat` (`auth_time` of OpenID Connect Core 1.0, section 2).
     #[serde(default, deserialize_with = "there", skip_serializing_if = "Option::is_none")]
     pub(super) auth_time: Option<Number>,
     /// How the identity was proven when the ticket was issued.
     #[serde(default, deserialize_with = "there", skip_serializing_if = "Option::is_none")]
     pub(super) via: Option<String>,
+    /// `kid` of the key that vouched for the identity then, so that it can be taken back.
+    #[serde(default, deserialize_with = "there", skip_serializing_if = "Option::is_none")]
+    pub(super) key: Option<String>,
     /// What else is known of the identity.
     #[serde(default, skip_serializing_if = "Claims::is_empty")]
     pub(super) claims: Claims,

@@ -97,6 +97,7 @@ pub fn mint(
         auth_time: identity.issued.map(seconds).filter(|proven| *proven < issued).map(Into::into),
         // A ticket proves nothing of its own: one that was made of nothing does not say how.
         via: Some(identity.way).filter(|way| *way != Way::Ticket).map(|way| way.label().to_owned()),
+        key: identity.keys.first().map(ToString::to_string),
         claims: identity.claims.clone(),
     };
     let key = ring.signer();

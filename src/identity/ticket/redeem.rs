@@ -91,7 +91,7 @@ pub fn redeem(
         expires: until,
         way: Way::Ticket,
         ticket: Some(Arc::clone(&id)),
-        key: Some(name),
+        keys: std::iter::once(name).chain(body.key.map(Arc::from)).collect(),
     };
     // Once more: a gateway whose clock is behind by that much takes it for so much longer, by the clock of this one.
     let spent_until = later(later(times.expires, rules.leeway)?, rules.leeway)?;

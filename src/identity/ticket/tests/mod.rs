@@ -50,7 +50,7 @@ fn ada() -> Identity {
         expires: Some(at(NOW + 3600)),
         way: Way::Bearer,
         ticket: None,
-        key: Some("idp".into()),
+        keys: vec!["idp".into()],
     }
 }
 
@@ -108,7 +108,12 @@ fn a_ticket_is_redeemed_to_whom_it_was_issued_for() {
         let token = minted.token.expose_secret();
         assert!(token.len() < 512 && !format!("{minted:?}").contains(token), "{} bytes", token.len());
         let redeemed = redeem(&ring, &RULES, token, &here(), at(NOW + 1)).unwrap();
-        let identity = Identity { way: Way::Ticket, ticket: Some(minted.id.clone()), key: Some("k1".into()), ..ada() };
+        let identity = Identity {
+            way: Way::Ticket,
+            ticket: Some(minted.id.clone()),
+            keys: vec!["k1".into(), "idp".into()],
+            ..ada()
+        };
         let spent_until = at(NOW + 40);
         assert_eq!(redeemed, Redeemed { identity, id: minted.id, via: Some(Way::Bearer), spent_until });
     }

@@ -1,5 +1,7 @@
 //! Random identities, random damage, random text.
 
+use std::sync::Arc;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -37,9 +39,9 @@ proptest! {
         let token = minted.token.expose_secret();
         let redeemed = redeem(&ring, &RULES, token, &presented, at(NOW + after)).unwrap();
         let ticket = Some(minted.id);
-        let key = Some("k1".into());
+        let keys = [Arc::from("k1")].into_iter().chain(identity.keys.first().cloned()).collect();
         let issued = Some(identity.issued.map_or(at(NOW), |issued| issued.min(at(NOW))));
-        prop_assert_eq!(redeemed.identity, Identity { issued, way: Way::Ticket, ticket, key, ..identity });
+        prop_assert_eq!(redeemed.identity, Identity { issued, way: Way::Ticket, ticket, keys, ..identity });
     }
 
     #[test]
