@@ -267,10 +267,7 @@ fn no_ticket(error: IssueError) -> Problem {
 }
 
 fn store(why: String) -> Problem {
-    let detail = "whether this ticket was used cannot be known at the moment";
-    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "ticket-store-unavailable", detail)
-        .with_header(header::RETRY_AFTER, HeaderValue::from_static("1"))
-        .with_log(why)
+    Problem::from(Refusal::StoreUnavailable).with_log(why)
 }
 
 /// Says which proofs are taken (RFC 9110 section 11.6.1), as far as there is a scheme for them.

@@ -38,15 +38,19 @@ pub struct Opened {
     expires: Option<Instant>,
 }
 
-/// Asks upstream for the event stream of a new connection.
+/// Asks upstream for the event stream of a new connection, for which `newcomer` has found room.
 ///
 /// # Errors
 ///
-/// What the client is answered instead of being let in (contract rules O3 to O6 in `docs/protocol.md`); 503 before
-/// upstream is asked while there is no memory for further connections.
-pub async fn open(bridge: &Bridge, asked: Asked<'_>, id: Uuid, route: &Arc<str>) -> Result<Opened, Problem> {
+/// What the client is answered instead of being let in (contract rules O3 to O6 in `docs/protocol.md`).
+pub async fn open(
+    bridge: &Bridge,
+    newcomer: Newcomer,
+    asked: Asked<'_>,
+    id: Uuid,
+    route: &Arc<str>,
+) -> Result<Opened, Problem> {
     let began = Instant::now();
-    let newcomer = bridge.memory.admit()?;
     let settings = &bridge.settings;
     let (mut requests, last_event_id) = Requests::new(&asked, settings, bridge.signer.as_ref(), id)?;
     // A position that is no text can be passed on, but not be resumed from later.
@@ -144,14 +148,12 @@ fn no_answer(error: &OpenError) -> Problem {
             Problem::new(StatusCode::GATEWAY_TIMEOUT, "upstream-timeout", "upstream gave no answer in time")
         }
         OpenError::Unavailable { wait, .. } => {
-            // In whole seconds, and never "at once".
-            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
             Problem::new(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "upstream-unavailable",
                 "upstream cannot be reached at the moment",
             )
-            .with_header(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)))
+            .with_retry_after(*wait)
         }
         OpenError::Unreachable { .. } => {
             Problem::new(StatusCode::BAD_GATEWAY, "upstream-unreachable", "upstream cannot be reached")

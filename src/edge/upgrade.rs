@@ -97,6 +97,8 @@ impl Connection {
     async fn open(&self, bridge: &Bridge, checked: &Checked<'_>) -> Result<(Opened, Place), Problem> {
         let Checked { id, head, found, host, site, credential } = checked;
         let (route, door) = (found.route, &self.edge.door);
+        // Before anybody is asked who this is, and before a ticket is spent for nothing.
+        let newcomer = bridge.memory.admit()?;
         let origin = site.origin().map(ToString::to_string);
         let proven = match &route.auth {
             Auth::None => None,
@@ -121,7 +123,7 @@ impl Connection {
             offered: &credential.offered,
             identity,
         };
-        Ok((open(bridge, asked, *id, &route.path).await?, place))
+        Ok((open(bridge, newcomer, asked, *id, &route.path).await?, place))
     }
 }
 
