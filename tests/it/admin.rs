@@ -7,11 +7,13 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Request};
 use http_body_util::{BodyExt as _, Empty};
 use hyper_util::rt::TokioIo;
-use serde_json::Value;
+use serde_json::{Value, json};
+use tidegate::identity::Algorithm;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::support::gateway::toml;
+use crate::support::keys::Signer;
 use crate::support::process::GatewayProcess;
 use crate::support::upstream::{Answer, EventSender};
 use crate::support::{Client, FakeUpstream, Seen, TestGateway, client, must};
@@ -249,11 +251,18 @@ fn documented() -> BTreeSet<(String, String, String)> {
 #[tokio::test]
 async fn the_manual_has_every_metric_and_no_other() {
     let mut upstream = FakeUpstream::start().await;
+    let mut keys = FakeUpstream::start().await;
     // Whether Redis is there does not matter.
-    let redis = "[redis]\nurl = \"redis://127.0.0.1:1\"\n";
+    let sections = format!(
+        "[redis]\nurl = \"redis://127.0.0.1:1\"\n[ticket]\n[auth.bearer]\njwks = {{ url = \"http://{}/keys\" }}\n",
+        keys.address
+    );
     let toml = toml(&format!("http://{}", upstream.address), "", "");
-    let gateway = TestGateway::from_toml(&format!("{ADMIN}{redis}{toml}"));
+    let gateway = TestGateway::from_toml(&format!("{ADMIN}{sections}{toml}"));
     let admin = gateway.gateway.admin_address().unwrap();
+    let set = json!({"keys": [Signer::new("k", Algorithm::ES256).jwk()]});
+    keys.next_open().await.answer(Answer::status(200).with("content-type", "application/json").body(set.to_string()));
+    until(admin, "tidegate_key_set_fetches_total{result=\"ok\"}", 1).await;
     // So that every metric has a sample, and with it its labels.
     let (mut client, _events) = open(&mut upstream, &gateway).await;
     client.close(1000, "").await;

@@ -26,9 +26,10 @@ use tokio_rustls::TlsConnector;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::support::access::Desk;
 use crate::support::gateway::{certificates, toml};
 use crate::support::upstream::{Answer, field};
-use crate::support::{FakeUpstream, TestGateway, must};
+use crate::support::{Client, FakeUpstream, TestGateway, must};
 
 type Proven = Result<Option<Identity>, Problem>;
 
@@ -308,6 +309,16 @@ impl Authority {
 
 /// A gateway whose listener asks for certificates of `authority`, with further keys and this revocation list.
 fn asking_for_certificates(authority: &Authority, listener_keys: &str, revoked: Option<&str>) -> TestGateway {
+    bridging_certificates(authority, listener_keys, revoked, &toml("http://127.0.0.1:9", "", ""))
+}
+
+/// The same in front of the upstream and with the route of `toml`.
+fn bridging_certificates(
+    authority: &Authority,
+    listener_keys: &str,
+    revoked: Option<&str>,
+    toml: &str,
+) -> TestGateway {
     let files = certificates();
     std::fs::write(files.path().join("clients.pem"), authority.0.pem()).unwrap();
     let mut keys = format!("client_ca = \"clients.pem\"\n{listener_keys}\n");
@@ -315,12 +326,12 @@ fn asking_for_certificates(authority: &Authority, listener_keys: &str, revoked: 
         std::fs::write(files.path().join("clients.crl"), revoked).unwrap();
         keys.push_str("client_crl = \"clients.crl\"\n");
     }
-    let toml = toml("http://127.0.0.1:9", "", "").replace("\n[upstream.app]", &format!("{keys}\n[upstream.app]"));
+    let toml = toml.replace("\n[upstream.app]", &format!("{keys}\n[upstream.app]"));
     TestGateway::from_files(&format!("{toml}\n[auth.mtls]\n"), files)
 }
 
-/// Whether a client with this certificate gets an answer, whatever that says.
-async fn is_served(gateway: &TestGateway, certificate: Option<&ClientCertificate>) -> bool {
+/// What a client with this certificate speaks TLS with.
+fn client_tls(gateway: &TestGateway, certificate: Option<&ClientCertificate>) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(gateway.certificate().as_bytes()).unwrap()).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -332,10 +343,16 @@ async fn is_served(gateway: &TestGateway, certificate: Option<&ClientCertificate
         }
         None => config.with_no_client_auth(),
     };
+    Arc::new(config)
+}
+
+/// Whether a client with this certificate gets an answer, whatever that says.
+async fn is_served(gateway: &TestGateway, certificate: Option<&ClientCertificate>) -> bool {
+    let config = client_tls(gateway, certificate);
     let talk = async {
         let tcp = TcpStream::connect(gateway.address()).await?;
         let name = ServerName::try_from("localhost").unwrap();
-        let mut stream = TlsConnector::from(Arc::new(config)).connect(name, tcp).await?;
+        let mut stream = TlsConnector::from(config).connect(name, tcp).await?;
         stream.write_all(b"GET /nothing HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").await?;
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).await?;
@@ -364,5 +381,29 @@ async fn a_listener_lets_in_certificates_of_its_authority_that_were_not_revoked(
         assert_eq!(is_served(&gateway, Some(&ada)).await, good, "a good one; {case}");
         assert_eq!(is_served(&gateway, Some(&bob)).await, out, "one that may be revoked; {case}");
         assert!(!is_served(&gateway, Some(&eve)).await, "one of another authority with the same name; {case}");
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_opens_a_route_and_gets_a_ticket() {
+    let (mut upstream, authority) = (FakeUpstream::start().await, Authority::new("clients"));
+    let open = toml(&format!("http://{}", upstream.address), "", "");
+    let auth = "[\"ticket\", \"mtls\"]";
+    let gateway = bridging_certificates(&authority, "", None, &open.replace("\"none\"", auth));
+    let (ada, nobody) = (client_tls(&gateway, Some(&authority.issue("ada", 1))), client_tls(&gateway, None));
+    let refused = Client::ask_at(gateway.address(), &nobody, "/chat", &[]).await.err().unwrap();
+    assert!(refused.status == 401 && refused.body.contains("unauthorized"), "{}", refused.body);
+    let desk = |tls: &Arc<ClientConfig>| Desk { address: gateway.address(), tls: tls.clone() };
+    assert_eq!(desk(&nobody).ask_for_ticket(&[], "{}").await.status, 401);
+    upstream.assert_untouched();
+    let given = desk(&ada).ask_for_ticket(&[], "{}").await.json();
+    let by_ticket = format!("/chat?ticket={}", given["ticket"].as_str().unwrap());
+    for (tls, target) in [(&ada, "/chat"), (&nobody, &*by_ticket)] {
+        let (client, _events) = tokio::join!(Client::ask_at(gateway.address(), tls, target, &[]), async {
+            let open = upstream.next_open().await;
+            assert_eq!(open.head.headers["tidegate-subject"], "ada", "{target}");
+            open.accept()
+        });
+        assert!(client.is_ok(), "{target}");
     }
 }
