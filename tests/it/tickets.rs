@@ -343,3 +343,15 @@ async fn whoever_asks_for_too_many_tickets_is_told_when_to_come_back() {
     assert!((1..=20).contains(&answered.field("retry-after").parse::<u64>().unwrap()), "{answered:?}");
     desk.ticket("grace").await;
 }
+
+#[tokio::test]
+async fn a_request_that_upstream_could_not_be_told_of_spends_no_ticket() {
+    let (mut upstream, gateway, desk) = scene().await;
+    let target = format!("/chat?ticket={}", desk.ticket("ada").await);
+    let refused = Client::ask(&gateway, &format!("{target}&last_event_id=%00"), &[]).await.err().unwrap();
+    assert!(refused.status == 400 && refused.body.contains("bad-last-event-id"), "{}", refused.body);
+    upstream.assert_untouched();
+    let (client, _events) =
+        tokio::join!(Client::ask(&gateway, &target, &[]), async { upstream.next_open().await.accept() });
+    assert!(client.is_ok());
+}
