@@ -114,7 +114,8 @@ impl Shard {
 /// The answer to a client that asks for tickets too often, and has to wait so long.
 #[must_use]
 pub fn too_many_tickets(wait: Duration) -> Problem {
-    Problem::new(StatusCode::TOO_MANY_REQUESTS, "too-many-tickets", "tickets were asked for too often").with_retry_after(wait)
+    Problem::new(StatusCode::TOO_MANY_REQUESTS, "too-many-tickets", "tickets were asked for too often")
+        .with_retry_after(wait)
 }
 
 #[cfg(test)]

@@ -61,12 +61,7 @@ pub fn prepare(bridge: &Bridge, newcomer: Newcomer, asked: &Asked<'_>, id: Uuid)
 /// # Errors
 ///
 /// What the client is answered instead of being let in (contract rules O3 to O6 in `docs/protocol.md`).
-pub async fn open(
-    bridge: &Bridge,
-    prepared: Prepared,
-    asked: Asked<'_>,
-    route: &Arc<str>,
-) -> Result<Opened, Problem> {
+pub async fn open(bridge: &Bridge, prepared: Prepared, asked: Asked<'_>, route: &Arc<str>) -> Result<Opened, Problem> {
     let began = Instant::now();
     let Prepared { mut requests, last_event_id, newcomer } = prepared;
     let (settings, id) = (&bridge.settings, requests.id());
@@ -164,14 +159,12 @@ fn no_answer(error: &OpenError) -> Problem {
         OpenError::TimedOut { .. } => {
             Problem::new(StatusCode::GATEWAY_TIMEOUT, "upstream-timeout", "upstream gave no answer in time")
         }
-        OpenError::Unavailable { wait, .. } => {
-            Problem::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "upstream-unavailable",
-                "upstream cannot be reached at the moment",
-            )
-            .with_retry_after(*wait)
-        }
+        OpenError::Unavailable { wait, .. } => Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "upstream-unavailable",
+            "upstream cannot be reached at the moment",
+        )
+        .with_retry_after(*wait),
         OpenError::Unreachable { .. } => {
             Problem::new(StatusCode::BAD_GATEWAY, "upstream-unreachable", "upstream cannot be reached")
         }

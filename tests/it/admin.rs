@@ -381,7 +381,8 @@ async fn above_the_memory_budget_new_clients_are_refused_and_those_who_are_in_go
 async fn above_the_budget_nobody_is_asked_who_a_client_is() {
     let mut upstream = FakeUpstream::start().await;
     // Less than the tests themselves hold.
-    let sections = "[server]\nmax_memory = \"16MiB\"\n[auth.cookie]\nupstream = \"app\"\npath = \"/who\"\ncookies = [\"sid\"]\n";
+    let sections =
+        "[server]\nmax_memory = \"16MiB\"\n[auth.cookie]\nupstream = \"app\"\npath = \"/who\"\ncookies = [\"sid\"]\n";
     let toml = toml(&format!("http://{}", upstream.address), "", "").replace("auth = \"none\"", "auth = \"cookie\"");
     let gateway = TestGateway::from_toml(&format!("{ADMIN}{sections}{toml}"));
     until(gateway.gateway.admin_address().unwrap(), "tidegate_memory_over_budget", 1).await;

@@ -313,12 +313,7 @@ fn asking_for_certificates(authority: &Authority, listener_keys: &str, revoked: 
 }
 
 /// The same in front of the upstream and with the route of `toml`.
-fn bridging_certificates(
-    authority: &Authority,
-    listener_keys: &str,
-    revoked: Option<&str>,
-    toml: &str,
-) -> TestGateway {
+fn bridging_certificates(authority: &Authority, listener_keys: &str, revoked: Option<&str>, toml: &str) -> TestGateway {
     let files = certificates();
     std::fs::write(files.path().join("clients.pem"), authority.0.pem()).unwrap();
     let mut keys = format!("client_ca = \"clients.pem\"\n{listener_keys}\n");

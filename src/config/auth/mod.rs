@@ -21,7 +21,8 @@ pub(super) fn read(
     files: Files<'_>,
 ) -> (Settings, Vec<Way>) {
     let Some(mut table) = file.section("auth") else { return Default::default() };
-    let ways = [Way::Bearer, Way::Cookie, Way::Mtls].into_iter().filter(|way| table.span(way.label()).is_some()).collect();
+    let ways =
+        [Way::Bearer, Way::Cookie, Way::Mtls].into_iter().filter(|way| table.span(way.label()).is_some()).collect();
     let claims = claims(&mut table);
     let bearer = table.field("bearer").and_then(|field| {
         let inner = table.table_of(&field, "auth.bearer", "[auth.bearer]".to_owned())?;
