@@ -4,12 +4,14 @@
 //!
 //! ```text
 //!  clients ----TLS, WebSocket----> edge --> bridge --> upstream --POST--> backend
-//!                                    |       |  ^         ^-------SSE-------'
-//!                                    |    session          the rules: pure, no I/O, no clock
-//!                                    |    protocol         the formats: pure, bytes in, values out
-//!  commands --> config --> gateway --'                     gateway builds all of it and owns its tasks
+//!                                    |  \                ^  ^-----SSE------'
+//!                                    |   `--> access ----'   who is let in; access asks Redis as well
+//!                                    |        session        the rules: pure, no I/O, no clock
+//!                                    |        identity       what proves a client: pure
+//!                                    |        protocol       the formats: pure, bytes in, values out
+//!  commands --> config --> gateway --'                       gateway builds all of it and owns its tasks
 //!                             |
-//!  operators --------------> admin                            admin shows what the bridge has counted
+//!  operators --------------> admin                           admin shows what bridge and access have counted
 //! ```
 //!
 //! `docs/architecture.md` tells the story; `docs/protocol.md` is the contract with backends.

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use http::StatusCode;
-use http::header::{HeaderMap, HeaderValue, RETRY_AFTER};
+use http::header::HeaderMap;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -131,7 +131,5 @@ impl Bearer {
 /// The keys have not come yet; they are next asked for in `wait`.
 fn unavailable(wait: Duration) -> Problem {
     let detail = "the keys that bearer tokens are checked with are not there yet";
-    let seconds = wait.as_secs().saturating_add(1);
-    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "keys-unavailable", detail)
-        .with_header(RETRY_AFTER, HeaderValue::from(seconds))
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "keys-unavailable", detail).with_retry_after(wait)
 }

@@ -247,11 +247,8 @@ impl Cookie {
 
 /// Nobody is let in on a guess.
 fn unavailable(wait: Duration) -> Problem {
-    // In whole seconds, and never "at once".
-    let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
     let detail = "it cannot be found out at the moment who this client is";
-    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "auth-unavailable", detail)
-        .with_header(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)))
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "auth-unavailable", detail).with_retry_after(wait)
 }
 
 /// Stands for all that the application is told: it may judge by any of it.

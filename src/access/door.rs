@@ -268,10 +268,7 @@ fn no_ticket(error: IssueError) -> Problem {
 }
 
 fn store(why: String) -> Problem {
-    let detail = "whether this ticket was used cannot be known at the moment";
-    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "ticket-store-unavailable", detail)
-        .with_header(header::RETRY_AFTER, HeaderValue::from_static("1"))
-        .with_log(why)
+    Problem::from(Refusal::StoreUnavailable).with_log(why)
 }
 
 /// Says which proofs are taken (RFC 9110 section 11.6.1), as far as there is a scheme for them.
@@ -318,7 +315,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_is_sent_away_goes_whatever_the_clock_of_its_token_says() {
-        let key = VerifyKey::new(None, Algorithm::HS256, &[7; 32]).unwrap();
+        let key = VerifyKey::secret(None, Algorithm::HS256, &[7; 32]);
         let settings = bearer::Settings { keys: vec![key], jwks: None, rules: Rules::default() };
         let bearer = Bearer::new(settings, &TaskTracker::new(), &CancellationToken::new()).unwrap();
         let door = Door { bearer: Some(bearer), ..Door::without_proofs() };

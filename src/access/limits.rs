@@ -10,16 +10,16 @@ use std::net::IpAddr;
 use std::num::{NonZeroU32, NonZeroU64};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use http::StatusCode;
-use http::header::{HeaderValue, RETRY_AFTER};
 
 use super::caller::PrefixLengths;
 use crate::identity::Subject;
 use crate::protocol::problem::Problem;
 
 /// When to try again: time enough for a connection to end, and for a page that was reloaded to be noticed as gone.
-const TRY_AGAIN: HeaderValue = HeaderValue::from_static("5");
+const TRY_AGAIN: Duration = Duration::from_secs(5);
 
 /// So many locks share the clients of a route that two threads rarely want the same one.
 const SHARDS: usize = 16;
@@ -65,7 +65,7 @@ impl From<Refused> for Problem {
                 "there are as many connections from your address as there may be",
             ),
         };
-        problem.with_header(RETRY_AFTER, TRY_AGAIN)
+        problem.with_retry_after(TRY_AGAIN)
     }
 }
 

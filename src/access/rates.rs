@@ -7,7 +7,6 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use http::StatusCode;
-use http::header::{HeaderValue, RETRY_AFTER};
 
 use crate::protocol::problem::Problem;
 use crate::session::rate::{Bucket, Rate};
@@ -128,10 +127,7 @@ pub fn too_many_questions(wait: Duration) -> Problem {
 }
 
 fn too_many(wait: Duration, kind: &'static str, detail: &'static str) -> Problem {
-    // In whole seconds, and never "at once".
-    let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-    Problem::new(StatusCode::TOO_MANY_REQUESTS, kind, detail)
-        .with_header(RETRY_AFTER, HeaderValue::from(seconds.max(1)))
+    Problem::new(StatusCode::TOO_MANY_REQUESTS, kind, detail).with_retry_after(wait)
 }
 
 #[cfg(test)]
@@ -189,7 +185,7 @@ mod tests {
         for (wait, seconds) in [(Duration::ZERO, "1"), (SECOND / 2, "1"), (2 * SECOND, "2"), (SECOND * 5 / 2, "3")] {
             let problem = too_many_tickets(wait);
             assert_eq!((problem.status.as_u16(), problem.kind), (429, "too-many-tickets"));
-            assert_eq!(problem.headers[RETRY_AFTER], seconds);
+            assert_eq!(problem.headers[http::header::RETRY_AFTER], seconds);
         }
     }
 

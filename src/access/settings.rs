@@ -1,6 +1,6 @@
 //! What access is told: what proves a client, and what is kept of it.
 
-use super::{bearer, cookie, mtls, ticket};
+use super::{bearer, cookie, mtls};
 use crate::identity::Way;
 
 /// Everything below `[auth]`.
@@ -17,15 +17,6 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// The ways in which clients can prove who they are: tickets among them if somebody can get one, or makes them elsewhere
-    /// with one of our keys.
-    #[must_use]
-    pub fn ways(&self, ticket: Option<&ticket::Settings>) -> Vec<Way> {
-        let others = self.callers();
-        let tickets = !others.is_empty() || ticket.is_some_and(|ticket| !ticket.keys.is_empty());
-        tickets.then_some(Way::Ticket).into_iter().chain(others).collect()
-    }
-
     /// The ways in which callers can prove who they are that have no ticket yet, in the order in which they are tried
     /// unless the configuration has another.
     #[must_use]

@@ -1,9 +1,9 @@
 //! `/revocations`: what was taken back, and taking back more.
 
 use std::collections::BTreeMap;
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, UNIX_EPOCH};
 
-use http::header::{self, HeaderValue};
+use http::header;
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde_json::{Value, json};
@@ -64,7 +64,7 @@ where
         Err(RevokeError::NotTold(_)) => {
             let detail = "it holds on this gateway, but others may not know of it: ask again until they do";
             Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "revocation-not-shared", detail)
-                .with_header(header::RETRY_AFTER, HeaderValue::from_static("1")))
+                .with_retry_after(Duration::from_secs(1)))
         }
     }
 }

@@ -6,9 +6,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
 use http::StatusCode;
-use http::header::{HeaderValue, RETRY_AFTER};
 
 use crate::protocol::problem::Problem;
 
@@ -17,7 +17,7 @@ use crate::protocol::problem::Problem;
 const NEWCOMER: u64 = 64 * 1024;
 
 /// When to try again: time enough for connections to end, or for what is queued to go out.
-const TRY_AGAIN: HeaderValue = HeaderValue::from_static("5");
+const TRY_AGAIN: Duration = Duration::from_secs(5);
 
 /// What the process holds and may hold. Without a budget it lets everybody in.
 #[derive(Debug, Default)]
@@ -96,8 +96,7 @@ impl Memory {
         }
         self.opening.fetch_sub(1, Relaxed);
         let detail = "the gateway has no room for further connections now";
-        Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "out-of-memory-budget", detail)
-            .with_header(RETRY_AFTER, TRY_AGAIN))
+        Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "out-of-memory-budget", detail).with_retry_after(TRY_AGAIN))
     }
 
     /// How it stands.
@@ -152,7 +151,7 @@ mod tests {
         assert_eq!(sample(&memory, BUDGET + 2), None);
         let problem = memory.admit().expect_err("no room");
         assert_eq!((problem.status.as_u16(), problem.kind), (503, "out-of-memory-budget"));
-        assert!(problem.headers.contains_key(RETRY_AFTER));
+        assert!(problem.headers.contains_key(http::header::RETRY_AFTER));
         assert_eq!(sample(&memory, 96 * NEWCOMER), None);
         assert!(memory.admit().is_err(), "it is below the budget, but not by far enough");
         assert_eq!(sample(&memory, 95 * NEWCOMER), Some(Change::Kept));

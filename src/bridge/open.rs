@@ -38,17 +38,33 @@ pub struct Opened {
     expires: Option<Instant>,
 }
 
+/// All that upstream will be told of a new connection.
+#[derive(Debug)]
+pub struct Prepared {
+    requests: Requests,
+    last_event_id: Option<HeaderValue>,
+    newcomer: Newcomer,
+}
+
+/// Puts together what upstream is told of a new connection, for which `newcomer` has found room.
+///
+/// # Errors
+///
+/// 400 and 403 for what cannot be told, before anything is spent on it.
+pub fn prepare(bridge: &Bridge, newcomer: Newcomer, asked: &Asked<'_>, id: Uuid) -> Result<Prepared, Problem> {
+    let (requests, last_event_id) = Requests::new(asked, &bridge.settings, bridge.signer.as_ref(), id)?;
+    Ok(Prepared { requests, last_event_id, newcomer })
+}
+
 /// Asks upstream for the event stream of a new connection.
 ///
 /// # Errors
 ///
-/// What the client is answered instead of being let in (contract rules O3 to O6 in `docs/protocol.md`); 503 before
-/// upstream is asked while there is no memory for further connections.
-pub async fn open(bridge: &Bridge, asked: Asked<'_>, id: Uuid, route: &Arc<str>) -> Result<Opened, Problem> {
+/// What the client is answered instead of being let in (contract rules O3 to O6 in `docs/protocol.md`).
+pub async fn open(bridge: &Bridge, prepared: Prepared, asked: Asked<'_>, route: &Arc<str>) -> Result<Opened, Problem> {
     let began = Instant::now();
-    let newcomer = bridge.memory.admit()?;
-    let settings = &bridge.settings;
-    let (mut requests, last_event_id) = Requests::new(&asked, settings, bridge.signer.as_ref(), id)?;
+    let Prepared { mut requests, last_event_id, newcomer } = prepared;
+    let (settings, id) = (&bridge.settings, requests.id());
     // A position that is no text can be passed on, but not be resumed from later.
     let position = last_event_id.as_ref().and_then(|id| std::str::from_utf8(id.as_bytes()).ok()).unwrap_or_default();
     let position = position.to_owned();
@@ -143,16 +159,12 @@ fn no_answer(error: &OpenError) -> Problem {
         OpenError::TimedOut { .. } => {
             Problem::new(StatusCode::GATEWAY_TIMEOUT, "upstream-timeout", "upstream gave no answer in time")
         }
-        OpenError::Unavailable { wait, .. } => {
-            // In whole seconds, and never "at once".
-            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-            Problem::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "upstream-unavailable",
-                "upstream cannot be reached at the moment",
-            )
-            .with_header(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)))
-        }
+        OpenError::Unavailable { wait, .. } => Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "upstream-unavailable",
+            "upstream cannot be reached at the moment",
+        )
+        .with_retry_after(*wait),
         OpenError::Unreachable { .. } => {
             Problem::new(StatusCode::BAD_GATEWAY, "upstream-unreachable", "upstream cannot be reached")
         }

@@ -10,7 +10,7 @@ use super::field::Located;
 use super::names;
 use super::problem::quote;
 use super::reader::TableReader;
-use super::report::nearest;
+use super::report::{Report, nearest};
 use super::route::Known;
 use super::{session, told};
 use crate::bridge::{ForwardCookies, Settings};
@@ -25,7 +25,8 @@ const CREDENTIALS: [&str; 3] = ["ticket", "access_token", "token"];
 /// Reads a bridge. `captures` are the names that templates may use, `None` if the path could not be read;
 /// `known` what other sections say.
 pub(super) fn read(mut table: TableReader<'_>, captures: Option<&[&str]>, known: Known<'_>) -> Option<Settings> {
-    let upstream = upstream(&mut table, known.upstreams);
+    let help = "name one of the upstreams, as in upstream = \"app\" for [upstream.app]";
+    let upstream = upstream(&mut table, known.upstreams, help);
     let events = template(&mut table, "events", captures);
     let messages = template(&mut table, "messages", captures);
     let text_type = text_type(&mut table);
@@ -59,8 +60,9 @@ pub(super) fn read(mut table: TableReader<'_>, captures: Option<&[&str]>, known:
     })
 }
 
-fn upstream(table: &mut TableReader<'_>, upstreams: &[&str]) -> Option<Arc<str>> {
-    let field = table.required("upstream", "name one of the upstreams, as in upstream = \"app\" for [upstream.app]")?;
+/// Reads `upstream`, the name of one of those that there are; `help` is for a file that does not name any.
+pub(super) fn upstream(table: &mut TableReader<'_>, upstreams: &[&str], help: &str) -> Option<Arc<str>> {
+    let field = table.required("upstream", help)?;
     let name = field.text()?.value;
     if upstreams.contains(&name) {
         return Some(Arc::from(name));
@@ -123,24 +125,30 @@ fn forward_headers(table: &mut TableReader<'_>) -> Vec<HeaderName> {
 
 fn forward_cookies(table: &mut TableReader<'_>) -> ForwardCookies {
     let texts = table.texts("forward_cookies").unwrap_or_default();
-    if let [all] = texts.as_slice()
+    match cookie_names(&texts, table.report()) {
+        None => ForwardCookies::All,
+        Some(names) if names.is_empty() => ForwardCookies::None,
+        Some(names) => ForwardCookies::Named(names),
+    }
+}
+
+/// The names of cookies; `None` for `["*"]`, which is all of them.
+pub(super) fn cookie_names(texts: &[Located<&str>], report: &Report) -> Option<Vec<String>> {
+    if let [all] = texts
         && all.value == "*"
     {
-        return ForwardCookies::All;
+        return None;
     }
-    for text in &texts {
+    for text in texts {
         if text.value == "*" {
             let help = "write [\"*\"] for all cookies, or only names";
-            table.report().wrong(Some(text.span.clone()), "`*` stands beside other names", help);
+            report.wrong(Some(text.span.clone()), "`*` stands beside other names", help);
         } else if !names::is_token(text.value) {
             let message = format!("{} is not the name of a cookie", quote(text.value));
-            table.report().wrong(Some(text.span.clone()), message, "write names, or [\"*\"] for all cookies");
+            report.wrong(Some(text.span.clone()), message, "write names, or [\"*\"] for all cookies");
         }
     }
-    if texts.is_empty() {
-        return ForwardCookies::None;
-    }
-    ForwardCookies::Named(texts.into_iter().map(|text| text.value.to_owned()).collect())
+    Some(texts.iter().map(|text| text.value.to_owned()).collect())
 }
 
 /// The query parameters that are credentials, and the one with the last event id.

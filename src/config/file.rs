@@ -93,31 +93,41 @@ fn config(table: &DeTable<'_>, text: &str, files: Files<'_>) -> Config {
     if let Some(admin) = &admin {
         admin::check_address(admin, &listeners, text, files.report);
     }
-    let shares = file.span("redis").is_some();
-    let ticket = file.section("ticket").map(|table| ticket::read(table, shares, files));
+    let has_redis = file.span("redis").is_some();
+    let ticket = file.section("ticket").map(|table| ticket::read(table, has_redis, files));
     let redis = file.section("redis").and_then(|table| redis::read(table, files));
     let revocation = file.section("revocation").map_or_else(revoked::Settings::default, redis::revocation);
     let (names, upstreams) = upstreams(&mut file, files);
-    let proofs = auth::read(&mut file, &names, asks_clients, files);
-    let ways = proofs.ways(ticket.as_ref());
+    let (proofs, mut ways) = auth::read(&mut file, &names, asks_clients, files);
+    if let Some(ticket) = &ticket {
+        ticket::check_ways(ticket, &ways, files.report);
+    }
+    // Tickets need somebody who may fetch one, or else keys that others have as well, who make them.
+    if !ways.is_empty() || ticket.as_ref().is_some_and(|ticket| ticket.shared) {
+        ways.push(Way::Ticket);
+    }
     let identity = file.section("identity").map(|table| identity::read(table, files));
     let known = route::Known {
         upstreams: &names,
         claims: &proofs.claims,
-        ticket_param: ticket.as_ref().map_or("ticket", |ticket| &ticket.param),
+        ticket_param: ticket.as_ref().map_or("ticket", |ticket| &ticket.settings.param),
         ways: &ways,
         identity: identity.as_ref(),
     };
     let routes: Vec<_> = file.sections("route").into_iter().filter_map(|table| route::read(table, known)).collect();
     route::check_overlaps(&routes, text, files.report);
     route::check_names(&routes, text, files.report);
+    if !ticket.as_ref().is_some_and(|ticket| ticket.shared) {
+        ticket::check_issued(&listeners, &routes, files.report);
+    }
     // Tickets need no section if there is a way to get one.
-    let ticket = ticket.or_else(|| {
+    let ticket = ticket.map(|ticket| ticket.settings).or_else(|| {
         let taken = routes.iter().any(|route| route.value.auth.takes(Way::Ticket));
         taken.then(access::ticket::Settings::default)
     });
-    if ticket.is_some() {
+    if let Some(ticket) = &ticket {
         ticket::check_paths(&listeners, &routes, text, files.report);
+        redis::check_keep(&revocation, ticket, file.span("revocation"), files.report);
     }
     file.finish();
     Config {

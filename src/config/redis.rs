@@ -1,5 +1,6 @@
 //! `[redis]` and `[revocation]`: what several gateways share, and for how long it is remembered who was sent away.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use secrecy::{ExposeSecret as _, SecretString};
@@ -9,9 +10,10 @@ use super::field::Field;
 use super::pem::Files;
 use super::problem::quote;
 use super::reader::TableReader;
+use super::report::Report;
 use super::secret::secret;
 use crate::access::redis::{Node, Settings, Trust};
-use crate::access::revoked;
+use crate::access::{revoked, ticket};
 use crate::edge::hosts::split_port;
 
 const FORM: &str = "write url = \"redis://127.0.0.1:6379\", or rediss:// for TLS, with a host and maybe a port";
@@ -71,6 +73,19 @@ pub(super) fn revocation(mut table: TableReader<'_>) -> revoked::Settings {
     let max_entries = table.integer("max_entries", defaults.max_entries, 1..=10_000_000);
     table.finish();
     revoked::Settings { keep, max_entries }
+}
+
+/// Reports that a ticket could outlive what is remembered of its being taken back.
+pub(super) fn check_keep(
+    revocation: &revoked::Settings,
+    ticket: &ticket::Settings,
+    place: Option<Range<usize>>,
+    report: &Report,
+) {
+    if revocation.keep < ticket.lifetime + ticket.leeway {
+        let message = "`keep` is shorter than `lifetime` and `leeway` of [ticket] together";
+        report.wrong(place, message, "raise it: a ticket that was revoked would be good again before it expires");
+    }
 }
 
 /// Reads one URL, or for a cluster a list of them; gives whether TLS is spoken, the nodes and the database.

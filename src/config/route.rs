@@ -56,6 +56,10 @@ pub(super) fn read(mut table: TableReader<'_>, known: Known<'_>) -> Option<Locat
         .and_then(|field| table.table_of(&field, "route.bridge", "[route.bridge]".to_owned()))
         .and_then(|bridge| bridge::read(bridge, captures.as_deref(), known));
     let report = table.report();
+    if limits.per_identity.is_some() && matches!(auth, Some(Auth::None)) {
+        let message = "`per_identity` has no effect with auth = \"none\", which tells nobody apart";
+        report.wrong(table.span("limits"), message, "take it out, or write how clients prove who they are");
+    }
     table.finish();
 
     let path = path?;
@@ -113,7 +117,11 @@ fn auth(field: &Field<'_>, known: &[Way]) -> Option<Auth> {
     // All are looked at before one that is wrong counts.
     let ways: Vec<_> = field.items()?.iter().map(|item| item.choice(&choices)).collect();
     let ways: Vec<Option<Way>> = ways.into_iter().collect::<Option<_>>()?;
-    for (item, way) in field.items()?.iter().zip(&ways) {
+    for (index, (item, way)) in field.items()?.iter().zip(&ways).enumerate() {
+        if ways.iter().take(index).any(|earlier| earlier == way) {
+            let message = format!("{} stands in `auth` twice", quote(way.map_or("none", Way::label)));
+            item.wrong(message, "take one of the two out");
+        }
         if let Some(way) = way {
             check_known(item, *way, known);
         }

@@ -374,9 +374,13 @@ fn limits_of_a_route_are_off_unless_written() {
         config.routes.first().expect("one").limits
     };
     assert_eq!(limits(""), RouteLimits::default());
-    let most = limits("limits = { connections = 3, per_identity = 2, per_address = 10000000 }");
-    let numbers = [most.connections, most.per_identity, most.per_address].map(|most| most.expect("one").get());
+    let most = "limits = { connections = 3, per_identity = 2, per_address = 10000000 }";
+    let cookie = "[auth.cookie]\nupstream = \"app\"\npath = \"/who\"\ncookies = [\"sid\"]";
+    let text = file(cookie, "", "", most, "").replace("\"none\"", "\"cookie\"");
+    let limited = parse(&text).unwrap_or_else(|problems| panic!("{problems}")).routes.first().expect("one").limits;
+    let numbers = [limited.connections, limited.per_identity, limited.per_address].map(|most| most.expect("one").get());
     assert_eq!(numbers, [3, 2, 10_000_000]);
+    assert!(only(&file("", "", "", most, "")).contains("`per_identity` has no effect with auth = \"none\""));
     let wrong = |lines: &str| only(&file("", "", "", lines, ""));
     assert!(wrong("limits = { connections = 0 }").contains("from 1 to 10000000"));
     assert!(wrong("limits = { per_adress = 1 }").contains("`per_adress` is not known in [route.limits]"));
@@ -478,6 +482,13 @@ fn routes_are_checked() {
         assert!(auth(&format!("auth = \"{way}\"")).contains(&format!("nothing is said about `{way}`")));
         assert!(auth(&format!("auth = [\"{way}\"]")).contains(&format!("nothing is said about `{way}`")));
     }
+    let mistaken = "[auth.cookie]\nupstream = \"app\"\npath = \"who\"\ncookies = [\"sid\"]";
+    let cookie = |auth: &str| file(mistaken, "", "", "", "").replace("\"none\"", auth);
+    for auth in ["\"cookie\"", "\"ticket\""] {
+        assert!(only(&cookie(auth)).contains("`who` cannot be a path"), "a section with a mistake is one");
+    }
+    let twice = cookie("[\"ticket\", \"ticket\"]").replace("\"who\"", "\"/who\"");
+    assert!(only(&twice).contains("`ticket` stands in `auth` twice"));
     assert!(route("name = \"a/b\"").contains("`a/b` cannot be the name of a route"));
     let twice = format!(
         "path = \"/chat\"\nname = \"chat\"\n{BRIDGE}\n[[route]]\npath = \"/other\"\nauth = \"none\"\nname = \"chat\""

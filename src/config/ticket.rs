@@ -28,18 +28,29 @@ const LEEWAY: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_mins(1)
 const SPENT: RangeInclusive<u64> = 1_000..=100_000_000;
 const PER_MINUTE: RangeInclusive<u64> = 1..=1_000_000;
 
-/// Reads the section. `shares` is whether there is a `[redis]`.
-pub(super) fn read(mut table: TableReader<'_>, shares: bool, files: Files<'_>) -> Settings {
+/// The section.
+#[derive(Debug)]
+pub(super) struct Ticket {
+    pub(super) settings: Settings,
+    /// Whether there are keys that others can have as well, be they ones with problems.
+    pub(super) shared: bool,
+    /// Where each of `issue_to` stands.
+    issue_to: Vec<Located<Way>>,
+}
+
+/// Reads the section; `has_redis` is whether there is a `[redis]`.
+pub(super) fn read(mut table: TableReader<'_>, has_redis: bool, files: Files<'_>) -> Ticket {
     let defaults = Settings::default();
     let keys = table.field("keys");
     // A list with nothing but mistakes is not one that was left out.
     let shared = keys.as_ref().and_then(Field::items).is_some_and(|items| !items.is_empty());
     let keys = keys.map(|field| key_list(&table, &field, "ticket.keys", &ALGORITHMS, true, files));
+    let issue_to = issue_to(&mut table);
     let settings = Settings {
         keys: keys.unwrap_or_default().iter().filter_map(key).collect(),
         lifetime: table.duration("lifetime", defaults.lifetime, LIFETIME),
         leeway: table.duration("leeway", defaults.leeway, LEEWAY),
-        issue_to: issue_to(&mut table),
+        issue_to: issue_to.as_ref().map(|ways| ways.iter().map(|way| way.value).collect()),
         bind_origin: table.flag("bind_origin", defaults.bind_origin),
         bind_address: table.flag("bind_address", defaults.bind_address),
         param: param(&mut table).unwrap_or(defaults.param),
@@ -53,17 +64,39 @@ pub(super) fn read(mut table: TableReader<'_>, shares: bool, files: Files<'_>) -
         let help = "write keys = [{ id = \"k1\", algorithm = \"HS256\", file = \"ticket.secret\" }], the same for all";
         table.report().wrong(table.span("store"), message, help);
     }
-    if settings.store == Store::Redis && !shares {
-        let help = "write [redis] with url = \"redis://127.0.0.1:6379\", or store = \"memory\" for one gateway alone";
-        table.report().absent(table.span("store"), "`store` is \"redis\", and there is no [redis]", help);
+    if settings.store == Store::Redis && !has_redis {
+        let message = "nothing is said about the Redis that used tickets are to be remembered in";
+        let help = "write [redis] with url = \"redis://127.0.0.1:6379\", or take `store` out";
+        table.report().absent(table.span("store"), message, help);
     }
-    if shares && shared && table.span("store").is_none() {
+    if has_redis && shared && table.span("store").is_none() {
         let message = "with [redis] and keys of its own, [ticket] must say its `store`";
         let help = "write store = \"redis\": otherwise each gateway lets the same ticket in once; or store = \"memory\" for one alone";
         table.report().wrong(table.span("keys"), message, help);
     }
     table.finish();
-    settings
+    Ticket { settings, shared, issue_to: issue_to.unwrap_or_default() }
+}
+
+/// Reports ways to get a ticket that no section prepares: `known` are those that have one.
+pub(super) fn check_ways(ticket: &Ticket, known: &[Way], report: &Report) {
+    for way in ticket.issue_to.iter().filter(|way| !known.contains(&way.value)) {
+        let name = way.value.label();
+        let message = format!("nobody gets a ticket by {}: there is no [auth.{name}]", quote(name));
+        report.absent(Some(way.span.clone()), message, format!("write [auth.{name}], or take it out"));
+    }
+}
+
+/// Reports a route that takes tickets which no listener issues.
+pub(super) fn check_issued(listeners: &[Located<Listener>], routes: &[Located<Arc<Route>>], report: &Report) {
+    if listeners.is_empty() || listeners.iter().any(|listener| listener.value.ticket_path.is_some()) {
+        return;
+    }
+    if let Some(route) = routes.iter().find(|route| route.value.auth.takes(Way::Ticket)) {
+        let message = format!("{} takes tickets, and no listener issues any", quote(&route.value.path));
+        let help = "give a listener a `ticket_path`, or [ticket] the keys of whoever makes them";
+        report.wrong(Some(route.span.clone()), message, help);
+    }
 }
 
 /// Reports routes that would never be asked, because tickets are issued at their path.
@@ -95,22 +128,27 @@ fn key(entry: &KeyEntry<'_>) -> Option<SignKey> {
         .ok()
 }
 
-fn issue_to(table: &mut TableReader<'_>) -> Option<Vec<Way>> {
+fn issue_to(table: &mut TableReader<'_>) -> Option<Vec<Located<Way>>> {
     let help = "write some of \"bearer\", \"cookie\" and \"mtls\", in the order in which they are tried";
     let field = table.field("issue_to")?;
     let texts = field.texts()?;
     if texts.is_empty() {
         field.wrong("`issue_to` is empty, so nobody gets a ticket", help);
     }
-    let way = |text: &Located<&str>| {
+    let mut ways: Vec<Located<Way>> = Vec::new();
+    for text in texts {
         let way = Way::ALL.into_iter().find(|way| way.label() == text.value && *way != Way::Ticket);
-        if way.is_none() {
-            let message = format!("{} is no way to prove who asks for a ticket", quote(text.value));
-            field.report.wrong(Some(text.span.clone()), message, help);
-        }
-        way
-    };
-    Some(texts.iter().filter_map(way).collect())
+        let message = match way {
+            Some(value) if ways.iter().all(|way| way.value != value) => {
+                ways.push(Located { value, span: text.span });
+                continue;
+            }
+            Some(_) => format!("{} stands in `issue_to` twice", quote(text.value)),
+            None => format!("{} is no way to prove who asks for a ticket", quote(text.value)),
+        };
+        field.report.wrong(Some(text.span), message, help);
+    }
+    Some(ways)
 }
 
 fn param(table: &mut TableReader<'_>) -> Option<Arc<str>> {
@@ -190,15 +228,38 @@ mod tests {
 
     #[test]
     fn several_gateways_need_keys_in_common() {
-        let redis = "[redis]\nurl = \"redis://127.0.0.1:6379\"";
-        assert!(only(&format!("store = \"redis\"\n{redis}"), "").contains("needs keys that they share"));
+        let redis = "\n[redis]\nurl = \"redis://127.0.0.1\"";
         let both = format!("store = \"redis\"\nkeys = [{}]", key("a", "HS256", "secret"));
-        assert!(only(&both, "").contains("there is no [redis]"), "or it would be a store in memory");
-        assert!(parse(&format!("{both}\n{redis}"), "").is_ok());
-        let unsaid = format!("keys = [{}]\n{redis}", key("a", "HS256", "secret"));
+        assert!(parse(&format!("{both}{redis}"), "").is_ok());
+        assert!(only(&both, "").contains("nothing is said about the Redis"));
+        let unsaid = format!("keys = [{}]{redis}", key("a", "HS256", "secret"));
         assert!(only(&unsaid, "").contains("must say its `store`"));
         assert!(parse(&format!("store = \"memory\"\n{unsaid}"), "").is_ok() && parse(redis, "").is_ok());
-        assert!(only(&format!("store = \"redis\"\nkeys = []\n{redis}"), "").contains("needs keys that they share"));
+        assert!(only(&format!("store = \"redis\"{redis}"), "").contains("needs keys that they share"));
+        assert!(only(&format!("store = \"redis\"\nkeys = []{redis}"), "").contains("needs keys that they share"));
+    }
+
+    #[test]
+    fn what_would_give_nobody_a_ticket_is_told() {
+        let cookie = "\n[auth.cookie]\nupstream = \"app\"\npath = \"/who\"\ncookies = [\"sid\"]";
+        assert!(parse(&format!("issue_to = [\"cookie\"]{cookie}"), "").is_ok());
+        assert!(only("issue_to = [\"cookie\"]", "").contains("there is no [auth.cookie]"));
+        let twice = format!("issue_to = [\"cookie\", \"cookie\"]{cookie}");
+        assert!(only(&twice, "").contains("`cookie` stands in `issue_to` twice"));
+        let taken = |path: &str, ticket: &str| {
+            let open = REST.replace("\"none\"", "\"ticket\"").replace("path = \"/\"", "path = \"/chat\"");
+            let listener = format!("[[listener]]\naddress = \"127.0.0.1:0\"\ntls = false\nticket_path = \"{path}\"\n");
+            Config::parse(&format!("{listener}{open}{ticket}{cookie}"), "tidegate.toml", Path::new(""))
+        };
+        assert!(taken("/t", "").is_ok());
+        let told = taken("", "").expect_err("nobody issues any").to_string();
+        assert!(told.contains("`/chat` takes tickets, and no listener issues any"), "{told}");
+    }
+
+    #[test]
+    fn a_ticket_does_not_outlive_its_being_taken_back() {
+        assert!(only("lifetime = \"58s\"\n[revocation]\nkeep = \"1m\"", "").contains("`keep` is shorter"));
+        assert!(parse("lifetime = \"55s\"\n[revocation]\nkeep = \"1m\"", "").is_ok());
     }
 
     #[test]

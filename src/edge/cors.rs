@@ -11,6 +11,8 @@ const MAX_AGE: HeaderValue = HeaderValue::from_static("600");
 const METHODS: HeaderValue = HeaderValue::from_static("POST");
 /// What else a page may send along: the type of its body, and a bearer token.
 const FIELDS: HeaderValue = HeaderValue::from_static("content-type, authorization");
+/// What else of an answer it may read: when to try again, and the id by which the log knows the request.
+const EXPOSED: HeaderValue = HeaderValue::from_static("retry-after, tidegate-connection");
 
 /// Whether a request is a preflight: a question of the browser's, not of the page's.
 pub(super) fn is_preflight(head: &request::Parts) -> bool {
@@ -36,6 +38,7 @@ pub(super) fn allow(fields: &mut HeaderMap, origin: &Origin) {
     if let Ok(origin) = HeaderValue::try_from(origin.to_string()) {
         fields.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
         fields.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
+        fields.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
     }
     vary(fields);
 }
@@ -79,6 +82,7 @@ mod tests {
             ("access-control-allow-methods", "POST"),
             ("access-control-allow-headers", "content-type, authorization"),
             ("access-control-max-age", "600"),
+            ("access-control-expose-headers", "retry-after, tidegate-connection"),
         ] {
             assert_eq!(fields[name], value, "{name}");
         }

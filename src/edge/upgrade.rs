@@ -24,7 +24,7 @@ use super::stream::ClientStream;
 use super::websocket::WebSocket;
 use crate::access::limits::Place;
 use crate::bridge::Bridge;
-use crate::bridge::open::{Asked, Opened, open};
+use crate::bridge::open::{Asked, Opened, open, prepare};
 use crate::identity::{Holder, Way};
 use crate::protocol::problem::Problem;
 
@@ -97,6 +97,8 @@ impl Connection {
     async fn open(&self, bridge: &Bridge, checked: &Checked<'_>) -> Result<(Opened, Place), Problem> {
         let Checked { id, head, found, host, site, credential } = checked;
         let (route, door) = (found.route, &self.edge.door);
+        // Before anybody is asked who this is, and before a ticket is spent for nothing.
+        let newcomer = bridge.memory.admit()?;
         let origin = site.origin().map(ToString::to_string);
         let proven = match &route.auth {
             Auth::None => None,
@@ -109,9 +111,6 @@ impl Connection {
         let identity = proven.as_ref().map(|proven| &proven.identity);
         // Free again wherever this ends; a connection that comes of it keeps it.
         let place = self.edge.limits.admit(found.index, identity.map(|identity| &identity.subject), self.peer.ip())?;
-        if let Some(proven) = &proven {
-            door.spend(proven).await?;
-        }
         let asked = Asked {
             head,
             captures: &found.captures,
@@ -121,7 +120,12 @@ impl Connection {
             offered: &credential.offered,
             identity,
         };
-        Ok((open(bridge, asked, *id, &route.path).await?, place))
+        let prepared = prepare(bridge, newcomer, &asked, *id)?;
+        // Last of all: a ticket is not to be lost to a refusal that could have been known.
+        if let Some(proven) = &proven {
+            door.spend(proven).await?;
+        }
+        Ok((open(bridge, prepared, asked, &route.path).await?, place))
     }
 }
 

@@ -4,7 +4,6 @@ use std::fmt;
 use std::sync::Arc;
 
 pub use jsonwebtoken::Algorithm;
-use jsonwebtoken::errors::Error;
 use jsonwebtoken::{DecodingKey, EncodingKey};
 
 /// Least length of a secret in bytes: that of the hash, as RFC 7518 section 3.2 demands.
@@ -35,19 +34,10 @@ impl fmt::Debug for VerifyKey {
 }
 
 impl VerifyKey {
-    /// A key from what a file holds: a secret for the HS algorithms, for all others a public key, or a certificate, as PEM.
-    ///
-    /// # Errors
-    ///
-    /// What the library says of a PEM file that is none or holds another kind of key.
-    pub fn new(id: Option<Arc<str>>, algorithm: Algorithm, material: &[u8]) -> Result<Self, Error> {
-        let key = match algorithm {
-            Algorithm::HS256 | Algorithm::HS384 | Algorithm::HS512 => DecodingKey::from_secret(material),
-            Algorithm::ES256 | Algorithm::ES384 => DecodingKey::from_ec_pem(material)?,
-            Algorithm::EdDSA => DecodingKey::from_ed_pem(material)?,
-            _ => DecodingKey::from_rsa_pem(material)?,
-        };
-        Ok(Self { id, algorithms: vec![algorithm], key })
+    /// A shared secret, for one of the HS algorithms. Public keys are read by [`public`](super::public).
+    #[must_use]
+    pub fn secret(id: Option<Arc<str>>, algorithm: Algorithm, secret: &[u8]) -> Self {
+        Self { id, algorithms: vec![algorithm], key: DecodingKey::from_secret(secret) }
     }
 }
 

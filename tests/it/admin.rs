@@ -7,7 +7,8 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Request};
 use http_body_util::{BodyExt as _, Empty};
 use hyper_util::rt::TokioIo;
-use serde_json::Value;
+use serde_json::{Value, json};
+use tidegate::identity::Algorithm;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -250,14 +251,16 @@ fn documented() -> BTreeSet<(String, String, String)> {
 #[tokio::test]
 async fn the_manual_has_every_metric_and_no_other() {
     let mut upstream = FakeUpstream::start().await;
-    // Whether Redis is there does not matter.
-    let redis = "[redis]\nurl = \"redis://127.0.0.1:1\"\n";
     let mut keys = FakeUpstream::start().await;
-    let bearer = format!("[ticket]\n[auth.bearer]\njwks = {{ url = \"http://{}/\" }}\n", keys.address);
+    // Whether Redis is there does not matter.
+    let sections = format!(
+        "[redis]\nurl = \"redis://127.0.0.1:1\"\n[ticket]\n[auth.bearer]\njwks = {{ url = \"http://{}/keys\" }}\n",
+        keys.address
+    );
     let toml = toml(&format!("http://{}", upstream.address), "", "");
-    let gateway = TestGateway::from_toml(&format!("{ADMIN}{redis}{bearer}{toml}"));
+    let gateway = TestGateway::from_toml(&format!("{ADMIN}{sections}{toml}"));
     let admin = gateway.gateway.admin_address().unwrap();
-    let set = serde_json::json!({"keys": [Signer::new("k1", jsonwebtoken::Algorithm::ES256).jwk()]});
+    let set = json!({"keys": [Signer::new("k", Algorithm::ES256).jwk()]});
     keys.next_open().await.answer(Answer::status(200).with("content-type", "application/json").body(set.to_string()));
     until(admin, "tidegate_key_set_fetches_total{result=\"ok\"}", 1).await;
     // So that every metric has a sample, and with it its labels.
@@ -372,4 +375,18 @@ async fn above_the_memory_budget_new_clients_are_refused_and_those_who_are_in_go
     gateway.process.stderr.next("the line about room again", line(room)).await;
     assert_eq!(get(admin, "/readyz").await.status, 200);
     let (_second, _events) = tokio::join!(gateway.client(), async { upstream.next_open().await.accept() });
+}
+
+#[tokio::test]
+async fn above_the_budget_nobody_is_asked_who_a_client_is() {
+    let mut upstream = FakeUpstream::start().await;
+    // Less than the tests themselves hold.
+    let sections =
+        "[server]\nmax_memory = \"16MiB\"\n[auth.cookie]\nupstream = \"app\"\npath = \"/who\"\ncookies = [\"sid\"]\n";
+    let toml = toml(&format!("http://{}", upstream.address), "", "").replace("auth = \"none\"", "auth = \"cookie\"");
+    let gateway = TestGateway::from_toml(&format!("{ADMIN}{sections}{toml}"));
+    until(gateway.gateway.admin_address().unwrap(), "tidegate_memory_over_budget", 1).await;
+    let refused = Client::ask(&gateway, "/chat", &[("cookie", "sid=a")]).await.err().unwrap();
+    assert!(refused.status == 503 && refused.body.contains("out-of-memory-budget"), "{}", refused.body);
+    upstream.assert_untouched();
 }

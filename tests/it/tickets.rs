@@ -394,3 +394,15 @@ async fn a_ticket_is_given_for_a_token_whose_key_is_new_and_while_the_key_server
     assert!(asked <= 2, "200 unknown keys made {asked} questions");
     desk.ticket_with(&new.token()).await;
 }
+
+#[tokio::test]
+async fn a_request_that_upstream_could_not_be_told_of_spends_no_ticket() {
+    let (mut upstream, gateway, desk) = scene().await;
+    let target = format!("/chat?ticket={}", desk.ticket("ada").await);
+    let refused = Client::ask(&gateway, &format!("{target}&last_event_id=%00"), &[]).await.err().unwrap();
+    assert!(refused.status == 400 && refused.body.contains("bad-last-event-id"), "{}", refused.body);
+    upstream.assert_untouched();
+    let (client, _events) =
+        tokio::join!(Client::ask(&gateway, &target, &[]), async { upstream.next_open().await.accept() });
+    assert!(client.is_ok());
+}

@@ -81,7 +81,7 @@ pub(super) fn read(
 fn verify_key(entry: &KeyEntry<'_>) -> Option<VerifyKey> {
     let (id, material) = (entry.id.as_ref().map(shared), entry.material.expose_secret());
     if matches!(entry.algorithm, Algorithm::HS256 | Algorithm::HS384 | Algorithm::HS512) {
-        return VerifyKey::new(id, entry.algorithm, material).ok();
+        return Some(VerifyKey::secret(id, entry.algorithm, material));
     }
     public::verify_key(id, entry.algorithm, material)
         .map_err(|bad| {

@@ -2,17 +2,16 @@
 
 use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
-use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderName;
 use http::uri::PathAndQuery;
 use toml::de::DeValue;
 
+use super::super::ANY_DURATION;
+use super::super::bridge::{cookie_names, upstream};
 use super::super::problem::quote;
 use super::super::reader::TableReader;
-use super::super::report::nearest;
-use super::super::{ANY_DURATION, names};
 use crate::access::cookie::{Cookies, Settings};
 use crate::identity::answer::Rule;
 
@@ -23,7 +22,7 @@ const CACHE: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_mins(10)
 
 /// Reads the section. `upstreams` are the names of those that may be asked, `claims` those that an identity keeps.
 pub(super) fn read(mut table: TableReader<'_>, upstreams: &[&str], claims: &[String]) -> Option<Settings> {
-    let upstream = upstream(&mut table, upstreams);
+    let upstream = upstream(&mut table, upstreams, "name the upstream that knows who a cookie belongs to");
     let path = path(&mut table);
     let cookies = cookies(&mut table);
     let forward_authorization = table.flag("forward_authorization", true);
@@ -50,21 +49,6 @@ pub(super) fn read(mut table: TableReader<'_>, upstreams: &[&str], claims: &[Str
     })
 }
 
-fn upstream(table: &mut TableReader<'_>, upstreams: &[&str]) -> Option<Arc<str>> {
-    let field = table.required("upstream", "name the upstream that knows who a cookie belongs to")?;
-    let name = field.text()?.value;
-    if upstreams.contains(&name) {
-        return Some(Arc::from(name));
-    }
-    let help = match nearest(name, upstreams.iter().copied()) {
-        Some(known) => format!("did you mean \"{known}\"?"),
-        None if upstreams.is_empty() => format!("write [upstream.{name}] in a line of its own, and its keys below"),
-        None => format!("known upstreams: {}", upstreams.join(", ")),
-    };
-    table.report().absent(Some(field.span), format!("there is no upstream {}", quote(name)), help);
-    None
-}
-
 fn path(table: &mut TableReader<'_>) -> Option<PathAndQuery> {
     let field = table.required("path", "write path = \"/session\", what the application is asked for with GET")?;
     let text = field.text()?.value;
@@ -79,25 +63,11 @@ fn cookies(table: &mut TableReader<'_>) -> Option<Cookies> {
     let help = "write cookies = [\"session\"], the names of those that the application knows its users by";
     let field = table.required("cookies", help)?;
     let texts = field.texts()?;
-    if let [all] = texts.as_slice()
-        && all.value == "*"
-    {
-        return Some(Cookies::All);
-    }
     if texts.is_empty() {
         field.wrong("`cookies` must name at least one", help);
         return None;
     }
-    for text in &texts {
-        if text.value == "*" {
-            let help = "write [\"*\"] for all cookies, or only names";
-            table.report().wrong(Some(text.span.clone()), "`*` stands beside other names", help);
-        } else if !names::is_token(text.value) {
-            let message = format!("{} is not the name of a cookie", quote(text.value));
-            table.report().wrong(Some(text.span.clone()), message, "write names, or [\"*\"] for all cookies");
-        }
-    }
-    Some(Cookies::Named(texts.into_iter().map(|text| text.value.to_owned()).collect()))
+    Some(cookie_names(&texts, table.report()).map_or(Cookies::All, Cookies::Named))
 }
 
 fn subject_header(table: &mut TableReader<'_>) -> HeaderName {

@@ -9,11 +9,20 @@ mod tests;
 use super::pem::Files;
 use super::reader::TableReader;
 use crate::access::Settings;
+use crate::identity::Way;
 
 /// Reads the section, if it is there. What could not be read is left out, and was reported. `upstreams` are the names of
-/// those that may be asked; `asks_clients` is whether a listener asks clients for certificates.
-pub(super) fn read(file: &mut TableReader<'_>, upstreams: &[&str], asks_clients: bool, files: Files<'_>) -> Settings {
-    let Some(mut table) = file.section("auth") else { return Settings::default() };
+/// those that may be asked; `asks_clients` is whether a listener asks clients for certificates. Gives as well which ways have
+/// a section, be it one with problems.
+pub(super) fn read(
+    file: &mut TableReader<'_>,
+    upstreams: &[&str],
+    asks_clients: bool,
+    files: Files<'_>,
+) -> (Settings, Vec<Way>) {
+    let Some(mut table) = file.section("auth") else { return Default::default() };
+    let ways =
+        [Way::Bearer, Way::Cookie, Way::Mtls].into_iter().filter(|way| table.span(way.label()).is_some()).collect();
     let claims = claims(&mut table);
     let bearer = table.field("bearer").and_then(|field| {
         let inner = table.table_of(&field, "auth.bearer", "[auth.bearer]".to_owned())?;
@@ -31,7 +40,7 @@ pub(super) fn read(file: &mut TableReader<'_>, upstreams: &[&str], asks_clients:
         table.table_of(&field, "auth.mtls", "[auth.mtls]".to_owned()).map(|table| mtls::read(table, &claims))
     });
     table.finish();
-    Settings { claims, bearer, cookie, mtls }
+    (Settings { claims, bearer, cookie, mtls }, ways)
 }
 
 fn claims(table: &mut TableReader<'_>) -> Vec<String> {

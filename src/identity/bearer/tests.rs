@@ -21,7 +21,7 @@ fn now() -> SystemTime {
 }
 
 fn keys() -> Vec<VerifyKey> {
-    vec![VerifyKey::new(Some(Arc::from("a")), Algorithm::HS256, SECRET).unwrap()]
+    vec![VerifyKey::secret(Some(Arc::from("a")), Algorithm::HS256, SECRET)]
 }
 
 /// A token with this header, signed with a secret.
@@ -121,7 +121,7 @@ fn all_that_concerns_keys_is_one_answer() {
 
 #[test]
 fn a_key_without_a_name_does_not_make_others_known() {
-    let nameless = vec![VerifyKey::new(None, Algorithm::HS256, &[7; 32]).unwrap()];
+    let nameless = vec![VerifyKey::secret(None, Algorithm::HS256, &[7; 32])];
     let token = signed(&header(), &json!({}), SECRET);
     assert_eq!(judge(&token, &nameless, &Rules::default(), now()), Err(BearerRefusal::UnknownKey));
 }

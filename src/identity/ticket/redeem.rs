@@ -68,7 +68,7 @@ pub fn redeem(
         Err(_) => return Err(Refusal::Invalid(Distrust::Signature)),
     };
     let body = form.body()?;
-    let (subject, via, [until, proven]) = plain(&body)?;
+    let Plain { subject, via, until, proven } = plain(&body)?;
     let times = check_times(&claims, now, rules.leeway).map_err(|bad| match bad {
         BadTime::Expired => Refusal::Expired,
         BadTime::NotYetValid => Refusal::NotYetValid,
@@ -98,9 +98,19 @@ pub fn redeem(
     Ok(Redeemed { identity, id, via, spent_until })
 }
 
-/// The claims that have a form of their own: subject, how it was proven, when it ends and when it was proven. The id too,
-/// which a store keeps.
-fn plain(body: &Body) -> Result<(Subject, Option<Way>, [Option<SystemTime>; 2]), Refusal> {
+/// The claims that have a form of their own.
+struct Plain {
+    subject: Subject,
+    /// How it was proven.
+    via: Option<Way>,
+    /// When the identity ends.
+    until: Option<SystemTime>,
+    /// When it was proven.
+    proven: Option<SystemTime>,
+}
+
+/// Reads them. Looks at the id too, which a store keeps.
+fn plain(body: &Body) -> Result<Plain, Refusal> {
     if !is_id(&body.jti) {
         return Err(Refusal::Malformed);
     }
@@ -109,7 +119,7 @@ fn plain(body: &Body) -> Result<(Subject, Option<Way>, [Option<SystemTime>; 2]),
     let via = body.via.as_ref().map(way).transpose()?;
     let date = |number: &Number| numeric_date(&Value::Number(number.clone())).ok_or(Refusal::Malformed);
     let date = |number: &Option<Number>| number.as_ref().map(date).transpose();
-    Ok((subject, via, [date(&body.until)?, date(&body.auth_time)?]))
+    Ok(Plain { subject, via, until: date(&body.until)?, proven: date(&body.auth_time)? })
 }
 
 fn check_bonds(body: &Body, presented: &Presented<'_>) -> Result<(), Refusal> {

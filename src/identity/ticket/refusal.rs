@@ -1,5 +1,7 @@
 //! Why a ticket is refused, and what the client is told.
 
+use std::time::Duration;
+
 use http::StatusCode;
 use http::header::{self, HeaderValue};
 
@@ -91,7 +93,7 @@ impl Refusal {
             Self::WrongAddress => "the ticket was issued to another address",
             Self::Spent => "the ticket was used before: fetch a new one for each connection",
             Self::Revoked => "the ticket was revoked",
-            Self::StoreUnavailable => "nobody can be let in at the moment",
+            Self::StoreUnavailable => "whether this ticket was used cannot be known at the moment",
         }
     }
 
@@ -100,7 +102,6 @@ impl Refusal {
             Self::Invalid(Distrust::Algorithm) => Some("no key has the algorithm of the ticket"),
             Self::Invalid(Distrust::Key) => Some("no key has the name and algorithm that the ticket says"),
             Self::Invalid(Distrust::Signature) => Some("the key that the ticket names has not signed it"),
-            Self::StoreUnavailable => Some("the store of used tickets does not answer"),
             _ => None,
         }
     }
@@ -117,7 +118,7 @@ impl From<Refusal> for Problem {
             problem = problem.with_header(header::WWW_AUTHENTICATE, challenge);
         }
         if status == StatusCode::SERVICE_UNAVAILABLE {
-            problem = problem.with_header(header::RETRY_AFTER, HeaderValue::from_static("1"));
+            problem = problem.with_retry_after(Duration::from_secs(1));
         }
         match refusal.log() {
             Some(log) => problem.with_log(log),
