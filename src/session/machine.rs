@@ -127,7 +127,9 @@ impl Session {
             Input::Reopened(reopened) => self.reopened(reopened, now, out),
             Input::Posted(delivery, outcome) => self.posted(delivery, outcome, now, out),
             Input::Tick => self.tick(now, out),
-            Input::Revoked => self.end(Cause::Revoked, now, out),
+            Input::Revoked if self.is_open() => self.end(Cause::Revoked, now, out),
+            // Its end has begun already; what it sent is not delivered any more.
+            Input::Revoked => self.give_up_delivering(out),
             Input::Shutdown => self.end(Cause::Shutdown, now, out),
             Input::Cut => self.cut(now, out),
         }

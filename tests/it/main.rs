@@ -22,6 +22,7 @@ mod layering;
 mod lifecycle;
 mod limits;
 mod logs;
+mod manual;
 mod open;
 mod redis;
 mod reopen;

@@ -11,8 +11,12 @@ use tokio::task::JoinSet;
 
 use crate::support::access::{APP_SECRET, Desk, SECTIONS, TICKET_SECRET, bearer, files, guarded, signed};
 use crate::support::process::GatewayProcess;
+use crate::support::redis::RedisServer;
 use crate::support::upstream::{Answer, Either, field};
 use crate::support::{Client, FakeUpstream};
+
+/// What Redis wants to see.
+const REDIS_PASSWORD: &str = "r3d1s-passw0rd-0123456789";
 
 /// The cookie of a session with the application.
 const COOKIE: &str = "c00k1e-0f-a-sess10n-0123456789";
@@ -57,21 +61,30 @@ async fn backend(mut upstream: FakeUpstream, heard: Heard) {
 #[tokio::test]
 async fn no_byte_that_is_written_holds_a_ticket_a_token_or_a_key() {
     let upstream = FakeUpstream::start().await;
+    let (redis, folder) = (RedisServer::with(&format!("requirepass {REDIS_PASSWORD}")).await, files());
+    std::fs::write(folder.path().join("redis.password"), REDIS_PASSWORD).unwrap();
+    let pair = rcgen::KeyPair::generate().unwrap();
+    std::fs::write(folder.path().join("identity.key"), pair.serialize_pem()).unwrap();
     let sections = format!(
         "[log]\nformat = \"json\"\nfilter = \"trace\"\n[admin]\naddress = \"127.0.0.1:0\"\n\
-         {SECTIONS}[auth.cookie]\nupstream = \"app\"\npath = \"/session\"\ncookies = [\"sid\"]\n"
+         {SECTIONS}store = \"redis\"\n\
+         [redis]\nurl = \"redis://127.0.0.1:{}\"\npassword = {{ file = \"redis.password\" }}\n\
+         [identity]\nkeys = [{{ id = \"i1\", algorithm = \"ES256\", file = \"identity.key\" }}]\n\
+         [auth.cookie]\nupstream = \"app\"\npath = \"/session\"\ncookies = [\"sid\"]\n",
+        redis.port
     );
     let auth = "[\"ticket\", \"bearer\", \"cookie\"]";
-    let text = guarded(&upstream, auth, &sections);
+    let text = guarded(&upstream, auth, &sections).replace("[route.bridge]\n", "[route.bridge]\nidentity_token = true\n");
     let heard = Heard::default();
     let mut backends = JoinSet::new();
     backends.spawn(backend(upstream, heard.clone()));
-    let mut gateway = GatewayProcess::start_in(files(), &text).await;
+    let mut gateway = GatewayProcess::start_in(folder, &text).await;
     let admin = gateway.admin().await;
     let desk = Desk { address: gateway.address, tls: gateway.tls.clone() };
 
     // Everything that must not be found, and every answer in which it must not be.
-    let mut secrets = vec![COOKIE.to_owned(), APP_SECRET.to_owned(), TICKET_SECRET.to_owned()];
+    let mut secrets = [COOKIE, APP_SECRET, TICKET_SECRET, REDIS_PASSWORD].map(str::to_owned).to_vec();
+    secrets.extend(pair.serialize_pem().lines().filter(|line| !line.starts_with('-')).map(str::to_owned));
     let mut answers = Vec::new();
     let (mut tickets, mut clients) = (Vec::new(), Vec::new());
     let cookie = format!("theme=dark; sid={COOKIE}");
@@ -143,6 +156,14 @@ async fn no_byte_that_is_written_holds_a_ticket_a_token_or_a_key() {
     assert!(heard_of_cookie.contains(COOKIE), "the application is asked whose cookie it is");
     let others = heard.others.lock().await.clone();
     assert!(others.iter().filter(|request| request.starts_with("POST")).count() >= clients.len());
+    // What upstream is told may stand nowhere else.
+    let told: Vec<_> = others.iter().filter_map(|request| request.split("\"tidegate-identity\": \"").nth(1)).collect();
+    let told: Vec<_> = told.into_iter().map(|rest| rest.split('"').next().unwrap().to_owned()).collect();
+    assert!(told.len() > clients.len(), "every request upstream says who the client is");
+    for token in &told {
+        let leaked = [&logged, &printed, &answers].into_iter().flatten().find(|line| line.contains(token.as_str()));
+        assert_eq!(leaked, None, "an identity token was written down");
+    }
     for secret in &secrets {
         // Of a token each part counts by itself: its claims are of no use to others, its signature is.
         let parts = secret.split('.').filter(|part| part.len() >= 30).chain([secret.as_str()]);
