@@ -9,7 +9,8 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_str().unwrap().to_owned();
-        if path.is_dir() && name != "tests" {
+        // What commands say is said on the terminal.
+        if path.is_dir() && !["tests", "commands"].contains(&name.as_str()) {
             sources(&path, found);
         } else if path.extension().is_some_and(|ending| ending == "rs") && name != "tests.rs" {
             found.push(path);

@@ -74,7 +74,8 @@ async fn no_byte_that_is_written_holds_a_ticket_a_token_or_a_key() {
         redis.port
     );
     let auth = "[\"ticket\", \"bearer\", \"cookie\"]";
-    let text = guarded(&upstream, auth, &sections).replace("[route.bridge]\n", "[route.bridge]\nidentity_token = true\n");
+    let text =
+        guarded(&upstream, auth, &sections).replace("[route.bridge]\n", "[route.bridge]\nidentity_token = true\n");
     let heard = Heard::default();
     let mut backends = JoinSet::new();
     backends.spawn(backend(upstream, heard.clone()));
