@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use futures_util::future::join_all;
 use serde_json::json;
 
-use crate::support::access::{Answered, Desk, bearer, files, guarded, write};
+use crate::support::access::{Desk, files, guarded, write};
 use crate::support::process::GatewayProcess;
 use crate::support::redis::RedisServer;
 use crate::support::upstream::EventSender;
@@ -47,10 +47,6 @@ impl Member {
         let target = format!("/chat?ticket={ticket}");
         let asked = Client::ask_at(self.desk.address, &self.desk.tls, &target, &[]).await;
         asked.map_err(|refused| refused.status)
-    }
-
-    async fn ask_for_ticket(&self) -> Answered {
-        self.desk.ask_for_ticket(&[("authorization", &format!("Bearer {}", bearer("ada")))], "{}").await
     }
 
     /// Opens a connection with this ticket, and what is at the other end of it.

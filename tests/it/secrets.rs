@@ -6,10 +6,11 @@ use http::Method;
 use http::request::Parts;
 use rustix::process::Signal;
 use serde_json::json;
+use tempfile::TempDir;
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 
-use crate::support::access::{APP_SECRET, Desk, SECTIONS, TICKET_SECRET, bearer, files, guarded, signed};
+use crate::support::access::{APP_SECRET, Desk, SECTIONS, TICKET_SECRET, bearer, files, guarded, signed, write};
 use crate::support::process::GatewayProcess;
 use crate::support::redis::RedisServer;
 use crate::support::upstream::{Answer, Either, field};
@@ -58,21 +59,31 @@ async fn backend(mut upstream: FakeUpstream, heard: Heard) {
     }
 }
 
+/// A Redis with a password, the folder of a gateway with all its secrets, and the key of identity tokens.
+async fn folder() -> (RedisServer, TempDir, String) {
+    let (redis, folder) = (RedisServer::with(&format!("requirepass {REDIS_PASSWORD}")).await, files());
+    let key = rcgen::KeyPair::generate().unwrap().serialize_pem();
+    write(folder.path(), "redis.password", REDIS_PASSWORD);
+    write(folder.path(), "identity.key", &key);
+    (redis, folder, key)
+}
+
+/// All that has a secret is in use, and the log says as much as it can.
+fn sections(redis: u16) -> String {
+    format!(
+        "[log]\nformat = \"json\"\nfilter = \"trace\"\n[admin]\naddress = \"127.0.0.1:0\"\n\
+         {SECTIONS}store = \"redis\"\n\
+         [redis]\nurl = \"redis://127.0.0.1:{redis}\"\npassword = {{ file = \"redis.password\" }}\n\
+         [identity]\nkeys = [{{ id = \"i1\", algorithm = \"ES256\", file = \"identity.key\" }}]\n\
+         [auth.cookie]\nupstream = \"app\"\npath = \"/session\"\ncookies = [\"sid\"]\n"
+    )
+}
+
 #[tokio::test]
 async fn no_byte_that_is_written_holds_a_ticket_a_token_or_a_key() {
     let upstream = FakeUpstream::start().await;
-    let (redis, folder) = (RedisServer::with(&format!("requirepass {REDIS_PASSWORD}")).await, files());
-    std::fs::write(folder.path().join("redis.password"), REDIS_PASSWORD).unwrap();
-    let pair = rcgen::KeyPair::generate().unwrap();
-    std::fs::write(folder.path().join("identity.key"), pair.serialize_pem()).unwrap();
-    let sections = format!(
-        "[log]\nformat = \"json\"\nfilter = \"trace\"\n[admin]\naddress = \"127.0.0.1:0\"\n\
-         {SECTIONS}store = \"redis\"\n\
-         [redis]\nurl = \"redis://127.0.0.1:{}\"\npassword = {{ file = \"redis.password\" }}\n\
-         [identity]\nkeys = [{{ id = \"i1\", algorithm = \"ES256\", file = \"identity.key\" }}]\n\
-         [auth.cookie]\nupstream = \"app\"\npath = \"/session\"\ncookies = [\"sid\"]\n",
-        redis.port
-    );
+    let (redis, folder, key) = folder().await;
+    let sections = sections(redis.port);
     let auth = "[\"ticket\", \"bearer\", \"cookie\"]";
     let text =
         guarded(&upstream, auth, &sections).replace("[route.bridge]\n", "[route.bridge]\nidentity_token = true\n");
@@ -85,7 +96,7 @@ async fn no_byte_that_is_written_holds_a_ticket_a_token_or_a_key() {
 
     // Everything that must not be found, and every answer in which it must not be.
     let mut secrets = [COOKIE, APP_SECRET, TICKET_SECRET, REDIS_PASSWORD].map(str::to_owned).to_vec();
-    secrets.extend(pair.serialize_pem().lines().filter(|line| !line.starts_with('-')).map(str::to_owned));
+    secrets.extend(key.lines().filter(|line| !line.starts_with('-')).map(str::to_owned));
     let mut answers = Vec::new();
     let (mut tickets, mut clients) = (Vec::new(), Vec::new());
     let cookie = format!("theme=dark; sid={COOKIE}");
@@ -157,28 +168,37 @@ async fn no_byte_that_is_written_holds_a_ticket_a_token_or_a_key() {
     assert!(heard_of_cookie.contains(COOKIE), "the application is asked whose cookie it is");
     let others = heard.others.lock().await.clone();
     assert!(others.iter().filter(|request| request.starts_with("POST")).count() >= clients.len());
-    // What upstream is told may stand nowhere else.
-    let told: Vec<_> = others.iter().filter_map(|request| request.split("\"tidegate-identity\": \"").nth(1)).collect();
-    let told: Vec<_> = told.into_iter().map(|rest| rest.split('"').next().unwrap().to_owned()).collect();
+    // What upstream is told of a client may stand nowhere else.
+    let told = identity_tokens(&others);
     assert!(told.len() > clients.len(), "every request upstream says who the client is");
     for token in &told {
-        let leaked = [&logged, &printed, &answers].into_iter().flatten().find(|line| line.contains(token.as_str()));
-        assert_eq!(leaked, None, "an identity token was written down");
+        for (place, lines) in [("log", &logged), ("output", &printed), ("answer", &answers)] {
+            assert_nowhere(token, place, lines);
+        }
     }
     for secret in &secrets {
-        // Of a token each part counts by itself: its claims are of no use to others, its signature is.
-        let parts = secret.split('.').filter(|part| part.len() >= 30).chain([secret.as_str()]);
-        // The first part says only how a token is signed, and is the same for many.
-        for part in parts.filter(|part| !secret.starts_with(&format!("{part}."))) {
-            for (place, lines) in [("log", &logged), ("output", &printed), ("answer", &answers), ("upstream", &others)]
-            {
-                let found = lines.iter().find(|line| line.contains(part));
-                assert_eq!(found, None, "{place} holds {part}");
-            }
+        for (place, lines) in [("log", &logged), ("output", &printed), ("answer", &answers), ("upstream", &others)] {
+            assert_nowhere(secret, place, lines);
         }
         let asked = secret == COOKIE || bearer_like(secret);
         assert!(asked || !heard_of_cookie.contains(secret.as_str()), "the application was told {secret}");
     }
+}
+
+/// Asserts that no line holds a secret, or a part of it that is of use.
+fn assert_nowhere(secret: &str, place: &str, lines: &[String]) {
+    // Of a token each part counts by itself: its claims are of no use to others, its signature is.
+    let parts = secret.split('.').filter(|part| part.len() >= 30).chain([secret]);
+    // The first part says only how a token is signed, and is the same for many.
+    for part in parts.filter(|part| !secret.starts_with(&format!("{part}."))) {
+        assert_eq!(lines.iter().find(|line| line.contains(part)), None, "{place} holds {part}");
+    }
+}
+
+/// The tokens in which requests upstream say who the client is.
+fn identity_tokens(requests: &[String]) -> Vec<String> {
+    let behind = requests.iter().filter_map(|request| request.split("\"tidegate-identity\": \"").nth(1));
+    behind.map(|rest| rest.split('"').next().unwrap().to_owned()).collect()
 }
 
 /// Tokens of the application go to the application, when it is asked whose they are.
