@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
 use aws_lc_rs::digest::{Context, SHA256};
@@ -13,10 +13,12 @@ use http::uri::PathAndQuery;
 use http::{Method, StatusCode};
 
 use super::answers::{Answers, Question};
+use super::lock;
 use super::caller::{Caller, PrefixLengths};
 use super::rates::{MOST_COUNTED, Rates, too_many_questions};
 use crate::identity::Identity;
 use crate::identity::answer::{self, Rule};
+use crate::identity::bearer::BearerRefusal;
 use crate::protocol::headers;
 use crate::protocol::problem::Problem;
 use crate::upstream::{Answer, AskError, OutgoingRequest, SendError, Upstream};
@@ -185,11 +187,7 @@ impl Cookie {
         match (values.next(), values.next()) {
             (value, None) => Ok(value.filter(|value| !value.is_empty())),
             // Which of them holds would be a guess, and the application might guess otherwise.
-            _ => Err(Problem::new(
-                StatusCode::BAD_REQUEST,
-                "authorization-repeated",
-                "the Authorization field may be given once",
-            )),
+            _ => Err(BearerRefusal::Repeated.problem()),
         }
     }
 
@@ -269,9 +267,4 @@ fn hash(fields: &[(HeaderName, HeaderValue)]) -> Question {
 
 fn size(answer: &Answer) -> usize {
     answer.body.len() + answer.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum::<usize>()
-}
-
-/// A panic while it is held leaves nothing that could not be used: at worst an answer is forgotten.
-fn lock(answers: &Mutex<Answers>) -> std::sync::MutexGuard<'_, Answers> {
-    answers.lock().unwrap_or_else(PoisonError::into_inner)
 }

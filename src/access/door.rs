@@ -15,7 +15,7 @@ use super::cookie::Cookie;
 use super::mtls::Mtls;
 use super::rates::{Rates, too_many_tickets};
 use super::redis::Redis;
-use super::revoked::{self, Revoker};
+use super::revoked::Revoker;
 use super::spent::{NotSpent, Spent};
 use super::ticket::{IssueError, Recipient, Tickets};
 use crate::identity::ticket::{MintError, Presented, Refusal};
@@ -104,10 +104,10 @@ pub struct Proven {
 }
 
 impl Door {
-    /// A door at which nobody can prove anything: for gateways that let in anybody.
-    #[must_use]
-    pub fn without_proofs() -> Self {
-        let revoker = Arc::new(Revoker::new(revoked::Settings::default(), None, |_| 0));
+    /// A door at which nobody can prove anything.
+    #[cfg(test)]
+    pub(crate) fn without_proofs() -> Self {
+        let revoker = Arc::new(Revoker::new(super::revoked::Settings::default(), None, |_| 0));
         let prefixes = PrefixLengths::default();
         Self { bearer: None, cookie: None, mtls: None, tickets: None, revoker, redis: None, prefixes }
     }

@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -16,6 +16,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 use uuid::Uuid;
 
+use super::lock;
 use crate::identity::Algorithm;
 use crate::identity::jwks::{BadKeySet, KeySet, MAX_SIZE};
 use crate::identity::key::VerifyKey;
@@ -244,6 +245,6 @@ impl Remote {
 
     /// A panic while it is held leaves nothing half done: every change is a single call.
     fn rule(&self) -> MutexGuard<'_, Refresh> {
-        self.refresh.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.refresh)
     }
 }

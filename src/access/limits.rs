@@ -9,12 +9,13 @@ use std::hash::{BuildHasher as _, Hash, RandomState};
 use std::net::IpAddr;
 use std::num::{NonZeroU32, NonZeroU64};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use http::StatusCode;
 
 use super::caller::PrefixLengths;
+use super::lock;
 use crate::identity::Subject;
 use crate::protocol::problem::Problem;
 
@@ -189,7 +190,7 @@ impl Keyed {
     fn shard(&self, Key(key): Key) -> Option<MutexGuard<'_, HashMap<Key, NonZeroU32>>> {
         let shard = self.shards.get(usize::try_from(key.get() % SHARDS as u64).ok()?)?;
         // A thread that panicked here has left a count that is one off at worst.
-        Some(shard.lock().unwrap_or_else(PoisonError::into_inner))
+        Some(lock(shard))
     }
 
     #[cfg(test)]

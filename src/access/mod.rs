@@ -21,5 +21,13 @@ mod settings;
 pub mod spent;
 pub mod ticket;
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 pub use door::{Counter, Done, Door, Issued, Proven, Snapshot};
 pub use settings::Settings;
+
+/// A panic while one of these is held leaves nothing that could not be used: every critical section is one change, or forgets
+/// something at worst.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, Hash, RandomState};
 use std::num::NonZeroU32;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use http::StatusCode;
 
+use super::lock;
 use crate::protocol::problem::Problem;
 use crate::session::rate::{Bucket, Rate};
 
@@ -74,7 +75,7 @@ impl Rates {
         let shard = usize::try_from(key % SHARDS as u64).ok().and_then(|shard| self.shards.get(shard));
         // There always is one.
         let Some(shard) = shard else { return Ok(()) };
-        let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut shard = lock(shard);
         if let Some(bucket) = shard.buckets.get_mut(&key) {
             return bucket.take(1, &self.rate, now);
         }

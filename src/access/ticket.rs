@@ -192,7 +192,7 @@ mod tests {
         assert_ne!(first.id, second.id);
         let presented = Presented { route: "chat", origin: Some("https://app.example"), net: NET };
         let redeemed = here.redeem(first.token.expose_secret(), &presented).unwrap();
-        assert_eq!((redeemed.identity.subject.as_str(), redeemed.via), ("ada", Some(Way::Cookie)));
+        assert_eq!((redeemed.identity.subject.as_str(), redeemed.identity.way), ("ada", Way::Ticket));
         let refusal = there.redeem(first.token.expose_secret(), &presented).unwrap_err();
         assert_eq!(refusal.kind(), "ticket-invalid");
     }

@@ -14,12 +14,14 @@ pub(super) struct IdentityToken {
     signer: Arc<Signer>,
     said: Said,
     newest: Option<(HeaderValue, Term)>,
+    /// The last attempt to sign failed, and that was said.
+    failing: bool,
 }
 
 impl IdentityToken {
     /// Signs nothing yet.
     pub(super) const fn new(signer: Arc<Signer>, said: Said) -> Self {
-        Self { signer, said, newest: None }
+        Self { signer, said, newest: None, failing: false }
     }
 
     /// The value for a request at `now`. One signature serves all requests of half its lifetime. Once the identity is over it is
@@ -28,13 +30,18 @@ impl IdentityToken {
         if !self.newest.as_ref().is_some_and(|(_, term)| term.will_do(now)) {
             match self.signer.sign(&self.said, now) {
                 Ok(Signed { token, term }) => {
+                    self.failing = false;
                     self.newest = HeaderValue::try_from(token).ok().map(|mut value| {
                         value.set_sensitive(true);
                         (value, term)
                     });
                 }
                 // The key has signed at the start: the system has no random bytes, or no memory.
-                Err(error) => warn!(%error, "an identity token could not be signed"),
+                Err(error) if !self.failing => {
+                    self.failing = true;
+                    warn!(%error, "an identity token could not be signed");
+                }
+                Err(_) => {}
             }
         }
         self.newest.as_ref().map(|(value, _)| value.clone())

@@ -1,5 +1,6 @@
 //! `POST /stream-ticket`: a caller that proves who it is gets a ticket, with which a browser opens a stream later.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -46,6 +47,24 @@ struct Given<'a> {
     route: &'a str,
 }
 
+/// Who asks, and under which host.
+struct Asking<'a> {
+    /// The host without its port and in lower case.
+    name: Cow<'a, str>,
+    /// The host as it stands in the request.
+    host: &'a str,
+    site: Site,
+    /// Whether pages of that origin may ask for tickets under this host at all; for which routes, shows later.
+    listed: bool,
+}
+
+impl Asking<'_> {
+    /// The origin of a page that may read the answer.
+    fn page(&self) -> Option<&Origin> {
+        self.site.origin().filter(|_| self.listed)
+    }
+}
+
 impl Connection {
     /// Whether a request is for the ticket endpoint of its listener.
     pub(super) fn is_for_tickets(&self, head: &request::Parts) -> bool {
@@ -54,30 +73,32 @@ impl Connection {
 
     /// Answers a request for a ticket, a page's preflight included.
     pub(super) async fn ticket(&self, id: Uuid, head: &request::Parts, body: Incoming) -> Response<Body> {
-        let (site, answered) = match self.asking(head) {
-            Ok((name, host, site)) => {
-                let answered = self.give_ticket(id, head, body, (&name, host), &site).await;
-                (Some((name, host, site)), answered)
+        let asking = match self.asking(head) {
+            Ok(asking) => asking,
+            Err(problem) => {
+                let mut response = self.refuse(problem, head, id);
+                cors::vary(response.headers_mut());
+                return response;
             }
-            Err(problem) => (None, Err(problem)),
         };
+        let answered = self.give_ticket(id, head, body, &asking).await;
         let mut response = answered.unwrap_or_else(|problem| self.refuse(problem, head, id));
-        let page = site.as_ref().and_then(|(name, host, site)| Some((name, host, site.origin()?)));
-        match page {
+        match asking.page() {
             // Pages of other origins that are let in may also read why they get nothing.
-            Some((name, host, origin)) if self.lists(origin, name, host) => {
-                if !response.headers().contains_key(header::ACCESS_CONTROL_ALLOW_ORIGIN) {
-                    cors::allow(response.headers_mut(), origin);
-                }
-            }
-            _ => cors::vary(response.headers_mut()),
+            Some(origin) => cors::allow(response.headers_mut(), origin),
+            None => cors::vary(response.headers_mut()),
         }
         response
     }
 
-    fn asking<'a>(&self, head: &'a request::Parts) -> Result<(String, &'a str, Site), Problem> {
+    fn asking<'a>(&self, head: &'a request::Parts) -> Result<Asking<'a>, Problem> {
         let (name, host) = super::http::host(head)?;
-        Ok((name.into_owned(), host, Site::of(&head.headers, self.tls, host)?))
+        let site = Site::of(&head.headers, self.tls, host)?;
+        let mut routes = self.edge.ticket_routes.iter().filter(|route| route.is_for(&name));
+        let listed = site.origin().is_some_and(|origin| {
+            origin.is_same(self.tls, host) || routes.any(|route| route.lists(origin))
+        });
+        Ok(Asking { name, host, site, listed })
     }
 
     async fn give_ticket(
@@ -85,13 +106,12 @@ impl Connection {
         id: Uuid,
         head: &request::Parts,
         body: Incoming,
-        (name, host): (&str, &str),
-        site: &Site,
+        asking: &Asking<'_>,
     ) -> Result<Response<Body>, Problem> {
+        let Asking { name, host, site, .. } = asking;
         if cors::is_preflight(head) {
-            let origin = site.origin().filter(|origin| self.lists(origin, name, host));
-            let origin = origin.ok_or_else(super::site::refused)?;
-            return Ok(cors::preflight(origin).map(|()| Full::default().boxed_unsync()));
+            asking.page().ok_or_else(super::site::refused)?;
+            return Ok(cors::preflight().map(|()| Full::default().boxed_unsync()));
         }
         if head.method != Method::POST {
             let problem =
@@ -122,9 +142,8 @@ impl Connection {
         let route = match wanted {
             Some(path) if path.starts_with('/') => {
                 let path = path.split('?').next().unwrap_or(path);
-                // The routes are asked, and the one found is taken from the list, which lives as long as the edge does.
-                let found = self.edge.routes.find(host, path).map(|found| found.route.name.clone());
-                found.and_then(|name| routes.find(|route| route.name == name))
+                let found = self.edge.routes.find(host, path).map(|found| found.route);
+                found.filter(|route| route.auth.takes(Way::Ticket))
             }
             Some(name) => routes.find(|route| *route.name == *name),
             None => match (routes.next(), routes.next()) {
@@ -137,15 +156,6 @@ impl Connection {
             },
         };
         route.map(Arc::as_ref).ok_or_else(|| unknown("no route that takes tickets is called that"))
-    }
-
-    /// Whether pages of this origin may ask for tickets under this host at all; for which routes, shows later.
-    fn lists(&self, origin: &Origin, name: &str, host: &str) -> bool {
-        let mut routes = self.edge.ticket_routes.iter().filter(|route| route.is_for(name));
-        origin.is_same(self.tls, host)
-            || routes.any(|route| {
-                route.auth.takes(Way::Ticket) && route.origins.iter().any(|pattern| pattern.matches(origin))
-            })
     }
 }
 

@@ -8,7 +8,7 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls::sign::CertifiedKey;
 
 use super::hosts::HostPattern;
-use super::origin::OriginPattern;
+use super::origin::{Origin, OriginPattern};
 use crate::access::limits::RouteLimits;
 use crate::bridge;
 use crate::identity::Way;
@@ -62,6 +62,12 @@ impl Route {
     #[must_use]
     pub fn is_for(&self, host: &str) -> bool {
         self.host.as_ref().is_none_or(|pattern| pattern.matches(host))
+    }
+
+    /// Whether it lets pages of this origin in besides those of its own.
+    #[must_use]
+    pub fn lists(&self, origin: &Origin) -> bool {
+        self.origins.iter().any(|pattern| pattern.matches(origin))
     }
 }
 

@@ -51,7 +51,7 @@ impl Site {
     pub(super) fn check(&self, route: &Route, tls: bool, host: &str) -> Result<(), Problem> {
         let let_in = match self {
             Self::Page(origin) => {
-                origin.is_same(tls, host) || route.origins.iter().any(|pattern| pattern.matches(origin))
+                origin.is_same(tls, host) || route.lists(origin)
             }
             Self::Unknown => route.missing_origin == MissingOrigin::Allow,
         };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use base64::Engine as _;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::crypto::sign;
 use jsonwebtoken::errors::{Error, ErrorKind};
 use jsonwebtoken::jwk::{
@@ -86,7 +86,7 @@ fn ed25519(pem: &[u8]) -> Result<Jwk, Error> {
         algorithm: AlgorithmParameters::OctetKeyPair(OctetKeyPairParameters {
             key_type: OctetKeyPairType::OctetKeyPair,
             curve: EllipticCurve::Ed25519,
-            x: BASE64_URL_SAFE_NO_PAD.encode(pair.public_key_raw()),
+            x: URL_SAFE_NO_PAD.encode(pair.public_key_raw()),
         }),
     })
 }
@@ -156,7 +156,7 @@ impl Signer {
             kid: Some(key.id.to_string()),
             ..Header::new(key.algorithm)
         };
-        let head = BASE64_URL_SAFE_NO_PAD.encode(serde_json::to_vec(&header).ok()?);
+        let head = URL_SAFE_NO_PAD.encode(serde_json::to_vec(&header).ok()?);
         Some(Self { key, issuer, lifetime, head, jwks })
     }
 
@@ -198,7 +198,7 @@ impl Signer {
         let cut = said.expires.filter(|end| *end < whole);
         let (issued, expires) = (seconds(now), seconds(cut.unwrap_or(whole)));
         let times = format!(r#","iat":{issued},"nbf":{issued},"exp":{expires},"jti":"{}-{issued}"}}"#, said.connection);
-        let claims = BASE64_URL_SAFE_NO_PAD.encode(format!("{}{times}", said.claims));
+        let claims = URL_SAFE_NO_PAD.encode(format!("{}{times}", said.claims));
         let mut token = format!("{}.{claims}", self.head);
         let signature = sign(token.as_bytes(), &self.key.sign, self.key.algorithm)?;
         token.push('.');

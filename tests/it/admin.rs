@@ -13,6 +13,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::support::gateway::toml;
+use crate::support::http::{Answered, plain};
 use crate::support::keys::Signer;
 use crate::support::process::GatewayProcess;
 use crate::support::upstream::{Answer, EventSender};
@@ -36,36 +37,8 @@ async fn open(upstream: &mut FakeUpstream, gateway: &TestGateway) -> (Client, Ev
     tokio::join!(Client::connect(gateway), async { upstream.next_open().await.accept() })
 }
 
-/// What the admin listener answered.
-struct Answered {
-    status: u16,
-    fields: HeaderMap,
-    body: String,
-}
-
-impl Answered {
-    fn json(&self) -> Value {
-        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error} in {:?}", self.body))
-    }
-
-    fn field(&self, name: &str) -> &str {
-        crate::support::upstream::field(&self.fields, name)
-    }
-}
-
 async fn ask(admin: SocketAddr, method: Method, target: &str, host: &str) -> Answered {
-    let request =
-        Request::builder().method(method).uri(target).header("host", host).body(Empty::<Bytes>::new()).unwrap();
-    let stream = TcpStream::connect(admin).await.unwrap();
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
-    let exchange = async move {
-        let (head, body) = sender.send_request(request).await.unwrap().into_parts();
-        let body = String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap();
-        Answered { status: head.status.as_u16(), fields: head.headers, body }
-    };
-    // The connection ends when the exchange has dropped its sender.
-    let (answered, _) = must("an answer of the admin listener", async { tokio::join!(exchange, connection) }).await;
-    answered
+    plain(admin, method, target, &[("host", host)], "").await
 }
 
 async fn get(admin: SocketAddr, target: &str) -> Answered {

@@ -79,7 +79,7 @@ async fn while_redis_is_away_nobody_gets_in_and_nobody_has_to_go() {
     let until_up = |value: &'static str| async move {
         let look = async {
             loop {
-                let page = crate::support::access::plain(admin, http::Method::GET, "/metrics", &[], "").await.body;
+                let page = crate::support::http::plain(admin, http::Method::GET, "/metrics", &[], "").await.body;
                 if page.lines().any(|line| line.strip_prefix("tidegate_redis_up ") == Some(value)) {
                     return;
                 }
@@ -186,7 +186,7 @@ async fn whoever_is_sent_away_at_one_gateway_has_to_leave_all() {
 
     let json = [("content-type", "application/json")];
     let told =
-        crate::support::access::plain(admin, http::Method::POST, "/revocations", &json, r#"{"subject":"ada"}"#).await;
+        crate::support::http::plain(admin, http::Method::POST, "/revocations", &json, r#"{"subject":"ada"}"#).await;
     assert_eq!(
         (told.status, &told.json()["closed"], &told.json()["told_others"]),
         (200, &json!(1), &json!(true)),

@@ -9,8 +9,9 @@ use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
-use crate::support::access::{Desk, SECTIONS, bearer_with, by_ticket, files, guarded, now, plain};
+use crate::support::access::{Desk, SECTIONS, bearer_with, by_ticket, files, guarded, now};
 use crate::support::gateway::toml;
+use crate::support::http::{Answered, plain};
 use crate::support::upstream::field;
 use crate::support::{Client, FakeUpstream, TestGateway, client, must};
 
@@ -62,18 +63,8 @@ async fn what_a_client_says_of_itself_never_reaches_upstream() {
     leave.accept();
 }
 
-/// What the admin listener answers to a GET of `target`: status, fields and body.
-async fn get(admin: SocketAddr, target: &str) -> (u16, HeaderMap, String) {
-    let stream = TcpStream::connect(admin).await.unwrap();
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
-    let request = http::Request::get(target).header("host", admin.to_string());
-    let exchange = async move {
-        let request = request.body(Empty::<bytes::Bytes>::new()).unwrap();
-        let (head, body) = sender.send_request(request).await.unwrap().into_parts();
-        let body = String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap();
-        (head.status.as_u16(), head.headers, body)
-    };
-    must("an answer of the admin listener", async { tokio::join!(exchange, connection) }).await.0
+async fn get(admin: SocketAddr, target: &str) -> Answered {
+    plain(admin, http::Method::GET, target, &[], "").await
 }
 
 #[tokio::test]
@@ -88,18 +79,18 @@ async fn the_keys_of_identity_tokens_are_published_on_the_admin_listener_alone()
     };
     let (gateway, admin) =
         scene("[identity]\nkeys = [{ id = \"k1\", algorithm = \"ES256\", file = \"certs/dev.key\" }]\n");
-    let (status, fields, body) = get(admin, "/.well-known/jwks.json").await;
+    let Answered { status, fields, body } = get(admin, "/.well-known/jwks.json").await;
     assert_eq!((status, field(&fields, "cache-control")), (200, "max-age=300"));
     assert_eq!(field(&fields, "content-type"), "application/jwk-set+json");
     let set: Value = serde_json::from_str(&body).unwrap();
     assert_eq!((&set["keys"][0]["kid"], &set["keys"][0]["crv"]), (&"k1".into(), &"P-256".into()));
     assert!(set["keys"][0].get("d").is_none(), "{body}");
-    assert!(get(admin, "/").await.2.contains("/.well-known/jwks.json"));
+    assert!(get(admin, "/").await.body.contains("/.well-known/jwks.json"));
     let public = Client::ask(&gateway, "/.well-known/jwks.json", &[]).await.map(|_| ()).unwrap_err();
     assert_eq!(public.status, 404);
 
     let (_gateway, admin) = scene("");
-    assert_eq!(get(admin, "/.well-known/jwks.json").await.0, 404);
+    assert_eq!(get(admin, "/.well-known/jwks.json").await.status, 404);
 }
 
 /// A gateway that knows `tenant` and signs what it tells upstream.

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
 use crate::support::gateway::toml;
+use crate::support::http::plain;
 use crate::support::process::GatewayProcess;
 use crate::support::redis::RedisServer;
 use crate::support::{Client, FakeUpstream, TestGateway, must};
@@ -20,19 +21,8 @@ fn gateway(upstream: &FakeUpstream, keys: &str) -> TestGateway {
 }
 
 async fn ask(admin: SocketAddr, method: &str, fields: &[(&str, &str)], body: &str) -> (u16, Value) {
-    let mut request = Request::builder().method(method).uri("/revocations").header("host", admin.to_string());
-    for (name, value) in fields {
-        request = request.header(*name, *value);
-    }
-    let request = request.body(Full::new(Bytes::copy_from_slice(body.as_bytes()))).unwrap();
-    let stream = TcpStream::connect(admin).await.unwrap();
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
-    let exchange = async move {
-        let (head, body) = sender.send_request(request).await.unwrap().into_parts();
-        (head.status.as_u16(), serde_json::from_slice(&body.collect().await.unwrap().to_bytes()).unwrap())
-    };
-    let (answered, _) = must("an answer of the admin listener", async { tokio::join!(exchange, connection) }).await;
-    answered
+    let answered = plain(admin, method.parse().unwrap(), "/revocations", fields, body).await;
+    (answered.status, answered.json())
 }
 
 const JSON: (&str, &str) = ("content-type", "application/json");

@@ -156,7 +156,7 @@ async fn no_byte_that_is_written_holds_a_ticket_a_token_or_a_key() {
         client.synchronise().await;
     }
     for target in ["/metrics", "/connections", "/readyz", "/revocations"] {
-        answers.push(crate::support::access::plain(admin, Method::GET, target, &[], "").await.body);
+        answers.push(crate::support::http::plain(admin, Method::GET, target, &[], "").await.body);
     }
     secrets.extend(tickets);
     gateway.process.signal(Signal::TERM);

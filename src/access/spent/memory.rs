@@ -7,10 +7,11 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashSet};
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::SystemTime;
 
 use super::NotSpent;
+use crate::access::lock;
 
 /// Locks that tickets share, so that those which come at once seldom meet.
 const SHARDS: usize = 16;
@@ -108,11 +109,6 @@ impl Tickets {
         }
         before - self.ids.len()
     }
-}
-
-/// A panic while one of these is held leaves a set behind that is whole all the same.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

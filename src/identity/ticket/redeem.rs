@@ -32,12 +32,8 @@ pub struct Presented<'a> {
 /// A good ticket, if it was not used before.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Redeemed {
-    /// Whom it speaks for, until the identity itself ends.
+    /// Whom it speaks for, until the identity itself ends; its `ticket` is the id, by which a store knows whether it was used.
     pub identity: Identity,
-    /// Its id, by which a store knows whether it was used.
-    pub id: Arc<str>,
-    /// How the identity was proven when the ticket was issued, if it says so.
-    pub via: Option<Way>,
     /// Until when its use has to be remembered: from then on it is refused anyway, also by clocks that are behind.
     pub spent_until: SystemTime,
 }
@@ -68,7 +64,7 @@ pub fn redeem(
         Err(_) => return Err(Refusal::Invalid(Distrust::Signature)),
     };
     let body = form.body()?;
-    let Plain { subject, via, until, proven } = plain(&body)?;
+    let Plain { subject, until, proven } = plain(&body)?;
     let times = check_times(&claims, now, rules.leeway).map_err(|bad| match bad {
         BadTime::Expired => Refusal::Expired,
         BadTime::NotYetValid => Refusal::NotYetValid,
@@ -83,26 +79,23 @@ pub fn redeem(
         return Err(Refusal::Expired);
     }
     check_bonds(&body, presented)?;
-    let id: Arc<str> = body.jti.into();
     let identity = Identity {
         subject,
         claims: body.claims,
         issued: times.issued.into_iter().chain(proven).min(),
         expires: until,
         way: Way::Ticket,
-        ticket: Some(Arc::clone(&id)),
+        ticket: Some(body.jti.into()),
         keys: std::iter::once(name).chain(body.key.map(Arc::from)).collect(),
     };
     // Once more: a gateway whose clock is behind by that much takes it for so much longer, by the clock of this one.
     let spent_until = later(later(times.expires, rules.leeway)?, rules.leeway)?;
-    Ok(Redeemed { identity, id, via, spent_until })
+    Ok(Redeemed { identity, spent_until })
 }
 
 /// The claims that have a form of their own.
 struct Plain {
     subject: Subject,
-    /// How it was proven.
-    via: Option<Way>,
     /// When the identity ends.
     until: Option<SystemTime>,
     /// When it was proven.
@@ -115,11 +108,13 @@ fn plain(body: &Body) -> Result<Plain, Refusal> {
         return Err(Refusal::Malformed);
     }
     let subject = Subject::new(&body.sub).map_err(|_| Refusal::Malformed)?;
-    let way = |label: &String| Way::ALL.into_iter().find(|way| way.label() == label).ok_or(Refusal::Malformed);
-    let via = body.via.as_ref().map(way).transpose()?;
+    let is_way = |label: &String| Way::ALL.iter().any(|way| way.label() == label);
+    if !body.via.as_ref().is_none_or(is_way) {
+        return Err(Refusal::Malformed);
+    }
     let date = |number: &Number| numeric_date(&Value::Number(number.clone())).ok_or(Refusal::Malformed);
     let date = |number: &Option<Number>| number.as_ref().map(date).transpose();
-    Ok(Plain { subject, via, until: date(&body.until)?, proven: date(&body.auth_time)? })
+    Ok(Plain { subject, until: date(&body.until)?, proven: date(&body.auth_time)? })
 }
 
 fn check_bonds(body: &Body, presented: &Presented<'_>) -> Result<(), Refusal> {

@@ -5,20 +5,16 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use bytes::Bytes;
-use http::{HeaderMap, Method, Request};
-use http_body_util::{BodyExt as _, Full};
-use hyper_util::rt::TokioIo;
+use http::Method;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use rustls::ClientConfig;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 
 use super::client::tls;
 use super::gateway::{certificates, toml};
-use super::{FakeUpstream, TestGateway, must};
+use super::http::{Answered, exchange};
+use super::{FakeUpstream, TestGateway};
 
 /// What the application signs its tokens with.
 pub(crate) const APP_SECRET: &str = "the application's own secret, 32 bytes or more";
@@ -74,29 +70,6 @@ pub(crate) fn signed(algorithm: Algorithm, kid: Option<&str>, claims: &Value, se
     encode(&header, claims, &EncodingKey::from_secret(secret.as_bytes())).unwrap()
 }
 
-/// An answer, read whole.
-#[derive(Debug)]
-pub(crate) struct Answered {
-    pub(crate) status: u16,
-    pub(crate) fields: HeaderMap,
-    pub(crate) body: String,
-}
-
-impl Answered {
-    pub(crate) fn json(&self) -> Value {
-        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error} in {:?}", self.body))
-    }
-
-    pub(crate) fn field(&self, name: &str) -> &str {
-        super::upstream::field(&self.fields, name)
-    }
-
-    /// What a problem document says to be.
-    pub(crate) fn kind(&self) -> String {
-        self.json()["type"].as_str().unwrap().strip_prefix("urn:tidegate:").unwrap().to_owned()
-    }
-}
-
 /// A place where tickets are given: address of a gateway and what its clients trust.
 #[derive(Clone)]
 pub(crate) struct Desk {
@@ -111,15 +84,8 @@ impl Desk {
 
     /// One request over a connection of its own. `Host` is there unless it is among the fields.
     pub(crate) async fn ask(&self, method: Method, target: &str, fields: &[(&str, &str)], body: &str) -> Answered {
-        let mut request = Request::builder().method(method).uri(target);
-        if !fields.iter().any(|(name, _)| *name == "host") {
-            request = request.header("host", format!("localhost:{}", self.address.port()));
-        }
-        for (name, value) in fields {
-            request = request.header(*name, *value);
-        }
-        let request = request.body(Full::new(Bytes::copy_from_slice(body.as_bytes()))).unwrap();
-        exchange(tls(self.address, &self.tls).await, request).await
+        let host = format!("localhost:{}", self.address.port());
+        exchange(tls(self.address, &self.tls).await, &host, method, target, fields, body).await
     }
 
     /// Asks for a ticket with these fields beside the type of the body.
@@ -139,37 +105,6 @@ impl Desk {
         assert_eq!(answered.status, 200, "{answered:?}");
         answered.json()["ticket"].as_str().unwrap().to_owned()
     }
-}
-
-/// One request without TLS, as the admin listener takes them.
-pub(crate) async fn plain(
-    address: SocketAddr,
-    method: Method,
-    target: &str,
-    fields: &[(&str, &str)],
-    body: &str,
-) -> Answered {
-    let mut request = Request::builder().method(method).uri(target).header("host", address.to_string());
-    for (name, value) in fields {
-        request = request.header(*name, *value);
-    }
-    let request = request.body(Full::new(Bytes::copy_from_slice(body.as_bytes()))).unwrap();
-    exchange(TcpStream::connect(address).await.unwrap(), request).await
-}
-
-async fn exchange(
-    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    request: Request<Full<Bytes>>,
-) -> Answered {
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
-    let exchange = async move {
-        let (head, body) = sender.send_request(request).await.unwrap().into_parts();
-        let body = String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap();
-        Answered { status: head.status.as_u16(), fields: head.headers, body }
-    };
-    // The connection ends when the exchange has dropped its sender.
-    let (answered, _) = must("an answer", async { tokio::join!(exchange, connection) }).await;
-    answered
 }
 
 /// Writes a file into a gateway's folder.

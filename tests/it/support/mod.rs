@@ -5,6 +5,7 @@ pub(crate) mod application;
 pub(crate) mod chromium;
 pub(crate) mod client;
 pub(crate) mod gateway;
+pub(crate) mod http;
 pub(crate) mod keys;
 pub(crate) mod process;
 pub(crate) mod redis;
