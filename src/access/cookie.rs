@@ -13,8 +13,8 @@ use http::uri::PathAndQuery;
 use http::{Method, StatusCode};
 
 use super::answers::{Answers, Question};
-use super::lock;
 use super::caller::{Caller, PrefixLengths};
+use super::lock;
 use super::rates::{MOST_COUNTED, Rates, too_many_questions};
 use crate::identity::Identity;
 use crate::identity::answer::{self, Rule};

@@ -95,9 +95,9 @@ impl Connection {
         let (name, host) = super::http::host(head)?;
         let site = Site::of(&head.headers, self.tls, host)?;
         let mut routes = self.edge.ticket_routes.iter().filter(|route| route.is_for(&name));
-        let listed = site.origin().is_some_and(|origin| {
-            origin.is_same(self.tls, host) || routes.any(|route| route.lists(origin))
-        });
+        let listed = site
+            .origin()
+            .is_some_and(|origin| origin.is_same(self.tls, host) || routes.any(|route| route.lists(origin)));
         Ok(Asking { name, host, site, listed })
     }
 

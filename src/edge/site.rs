@@ -50,9 +50,7 @@ impl Site {
     /// 403, if not.
     pub(super) fn check(&self, route: &Route, tls: bool, host: &str) -> Result<(), Problem> {
         let let_in = match self {
-            Self::Page(origin) => {
-                origin.is_same(tls, host) || route.lists(origin)
-            }
+            Self::Page(origin) => origin.is_same(tls, host) || route.lists(origin),
             Self::Unknown => route.missing_origin == MissingOrigin::Allow,
         };
         if let_in {

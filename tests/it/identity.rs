@@ -3,17 +3,14 @@
 use std::net::SocketAddr;
 
 use http::HeaderMap;
-use http_body_util::{BodyExt as _, Empty};
-use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
-use tokio::net::TcpStream;
 
 use crate::support::access::{Desk, SECTIONS, bearer_with, by_ticket, files, guarded, now};
 use crate::support::gateway::toml;
 use crate::support::http::{Answered, plain};
 use crate::support::upstream::field;
-use crate::support::{Client, FakeUpstream, TestGateway, client, must};
+use crate::support::{Client, FakeUpstream, TestGateway, client};
 
 /// Fields as a client may forge them. `root` is what none of the requests upstream may say.
 const FORGED: &str = "Tidegate-Subject: root\r\nTIDEGATE-SUBJECT: root\r\ntidegate-subject: root\r\n\
