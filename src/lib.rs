@@ -26,6 +26,8 @@ pub mod gateway;
 pub mod identity;
 pub mod process;
 pub mod protocol;
+pub mod proxy;
 pub mod session;
 pub mod telemetry;
+pub mod tunnel;
 pub mod upstream;

@@ -86,6 +86,12 @@ impl Bridges {
         Some(Bridge { settings: settings.clone(), upstream, registry, memory, signer })
     }
 
+    /// The upstream of this name, which the configuration has checked.
+    #[must_use]
+    pub fn upstream(&self, name: &str) -> Option<Arc<Upstream>> {
+        self.upstreams.get(name).cloned()
+    }
+
     /// How the upstreams stand, by name.
     #[must_use]
     pub fn snapshots(&self) -> Vec<UpstreamSnapshot> {

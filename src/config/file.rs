@@ -44,6 +44,8 @@ breaker = {}
 [[route]]
 limits = {}
 bridge = { reconnect = {} }
+legacy = {}
+proxy = {}
 ";
 
 /// The text of a file.

@@ -45,9 +45,14 @@ impl<'a> TableReader<'a> {
     pub(super) fn required(&mut self, key: &'static str, help: &str) -> Option<Field<'a>> {
         let field = self.field(key);
         if field.is_none() {
-            self.report.absent(self.place.clone(), format!("`{key}` is missing in {}", self.title), help);
+            self.lacks(&format!("`{key}`"), help);
         }
         field
+    }
+
+    /// Reports that `what` must be there and is not; `help` says what to write.
+    pub(super) fn lacks(&self, what: &str, help: &str) {
+        self.report.absent(self.place.clone(), format!("{what} is missing in {}", self.title), help);
     }
 
     pub(super) fn flag(&mut self, key: &'static str, default: bool) -> bool {

@@ -4,13 +4,12 @@ use std::sync::Arc;
 
 use toml::de::DeValue;
 
-use super::bridge;
 use super::field::{Field, Located};
 use super::identity::Identity;
-use super::limits;
 use super::problem::{line_number, quote};
 use super::reader::TableReader;
 use super::report::Report;
+use super::{bridge, legacy, limits, proxy};
 use crate::edge::hosts::HostPattern;
 use crate::edge::origin::OriginPattern;
 use crate::edge::routes::{self, RouteTable};
@@ -50,11 +49,7 @@ pub(super) fn read(mut table: TableReader<'_>, known: Known<'_>) -> Option<Locat
         .and_then(|field| table.table_of(&field, "route.limits", "[route.limits]".to_owned()))
         .map(limits::read)
         .unwrap_or_default();
-    let bridge_help = "write bridge = { upstream = \"...\", events = \"...\", messages = \"...\" }";
-    let bridge = table
-        .required("bridge", bridge_help)
-        .and_then(|field| table.table_of(&field, "route.bridge", "[route.bridge]".to_owned()))
-        .and_then(|bridge| bridge::read(bridge, captures.as_deref(), known));
+    let target = target(&mut table, captures.as_deref(), known);
     let report = table.report();
     if limits.per_identity.is_some() && matches!(auth, Some(Auth::None)) {
         let message = "`per_identity` has no effect with auth = \"none\", which tells nobody apart";
@@ -69,6 +64,7 @@ pub(super) fn read(mut table: TableReader<'_>, known: Known<'_>) -> Option<Locat
         None => default_name(host.as_ref(), path.value),
     };
     let path_pattern = Arc::from(path.value);
+    let Target { bridge, legacy, proxy } = target?;
     let route = Route {
         name,
         host,
@@ -77,9 +73,46 @@ pub(super) fn read(mut table: TableReader<'_>, known: Known<'_>) -> Option<Locat
         missing_origin,
         auth: auth?,
         limits,
-        bridge: Arc::new(bridge?),
+        bridge: bridge.map(Arc::new),
+        legacy: legacy.map(Arc::new),
+        proxy: proxy.map(Arc::new),
     };
     Some(Located { value: Arc::new(route), span: path.span })
+}
+
+/// Where a route leads; one of them at least.
+struct Target {
+    bridge: Option<crate::bridge::Settings>,
+    legacy: Option<crate::tunnel::Settings>,
+    proxy: Option<crate::proxy::Settings>,
+}
+
+fn target(table: &mut TableReader<'_>, captures: Option<&[&str]>, known: Known<'_>) -> Option<Target> {
+    const HELP: &str = "write bridge = { upstream = \"...\", events = \"...\", messages = \"...\" }, legacy = { upstream = \"...\" } or proxy = { upstream = \"...\" }";
+    let fields = [table.field("bridge"), table.field("legacy"), table.field("proxy")];
+    if fields.iter().all(Option::is_none) {
+        table.lacks("`bridge`, `legacy` or `proxy`", HELP);
+        return None;
+    }
+    let [bridge, legacy, proxy] = fields;
+    // All are read before one that is wrong counts.
+    let bridge = bridge.map(|field| {
+        let table = table.table_of(&field, "route.bridge", "[route.bridge]".to_owned())?;
+        bridge::read(table, captures, known)
+    });
+    let legacy = legacy.map(|field| {
+        let table = table.table_of(&field, "route.legacy", "[route.legacy]".to_owned())?;
+        legacy::read(table, known)
+    });
+    let proxy = proxy.map(|field| {
+        let table = table.table_of(&field, "route.proxy", "[route.proxy]".to_owned())?;
+        proxy::read(table, captures, known)
+    });
+    let read = |wrong: bool| (!wrong).then_some(());
+    read(matches!(bridge, Some(None)))?;
+    read(matches!(legacy, Some(None)))?;
+    read(matches!(proxy, Some(None)))?;
+    Some(Target { bridge: bridge.flatten(), legacy: legacy.flatten(), proxy: proxy.flatten() })
 }
 
 /// Its path, with its host in front if it has one: what no other route is called.

@@ -391,7 +391,7 @@ fn limits_of_a_route_are_off_unless_written() {
 fn a_rate_has_a_burst_of_one_second_unless_written() {
     let settings = |lines: &str| {
         let config = parse(&file("", "", "", "", lines)).unwrap_or_else(|problems| panic!("{problems}"));
-        config.routes.first().expect("one").bridge.session.clone()
+        config.routes.first().expect("one").bridge.clone().expect("one").session.clone()
     };
     let rate = |units, burst| {
         let number = |number| std::num::NonZeroU32::new(number).expect("not zero");
@@ -472,7 +472,10 @@ fn routes_are_checked() {
     assert!(
         only(&file("", "", "", "", "").replace("path = \"/chat\"\n", "")).contains("`path` is missing in [[route]]")
     );
-    assert!(only(&file("", "", "", "", "").replace(BRIDGE, "")).contains("`bridge` is missing in [[route]]"));
+    assert!(
+        only(&file("", "", "", "", "").replace(BRIDGE, ""))
+            .contains("`bridge`, `legacy` or `proxy` is missing in [[route]]")
+    );
     let other = only(&file("", "", "", "", "").replace("\"none\"", "\"basic\""));
     assert!(other.contains("`auth` cannot be `basic`") && other.contains("\"ticket\", \"bearer\""), "{other}");
     let auth = |written: &str| problems(&file("", "", "", "", "").replace("auth = \"none\"", written)).join("\n");
@@ -572,12 +575,12 @@ fn identity_tokens_need_a_key_that_can_sign() {
         assert!(config.identity.as_ref().is_some_and(|signer| signer.jwks().contains("\"kid\":\"k1\"")));
         let secret = std::fs::read_to_string(repository.path().join("certs/dev.key")).expect("a key");
         assert!(!format!("{config:#?}").contains(secret.lines().nth(1).expect("a line")));
-        config.routes[0].bridge.identity_token.clone()
+        config.routes[0].bridge.as_ref().unwrap().identity_token.clone()
     };
     assert_eq!(audience(key).as_deref(), Some("app"), "the name of the upstream");
     assert_eq!(audience(&format!("{key}\naudience = \"all\"\nlifetime = \"10s\"")).as_deref(), Some("all"));
     let off = read(key, "").unwrap_or_else(|problems| panic!("{problems}"));
-    assert_eq!(off.routes[0].bridge.identity_token, None);
+    assert_eq!(off.routes[0].bridge.as_ref().unwrap().identity_token, None);
     assert!(told_of("").contains("`keys` is missing in [identity]"));
     assert!(told_of("keys = []").contains("`keys` must name at least one"));
     let other = told_of(&key.replace("ES256", "EdDSA"));

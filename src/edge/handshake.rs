@@ -24,6 +24,11 @@ pub(super) fn asks_for_upgrade(fields: &HeaderMap) -> bool {
     fields.contains_key(header::UPGRADE)
 }
 
+/// Whether the request asks for a WebSocket, rightly or not.
+pub(super) fn asks_for_websocket(head: &request::Parts) -> bool {
+    has_token(&head.headers, &header::UPGRADE, "websocket")
+}
+
 /// Checks a handshake.
 ///
 /// # Errors

@@ -11,6 +11,7 @@ use http::{Request, Response, StatusCode, request};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
 use rustls::pki_types::CertificateDer;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::task::TaskTracker;
@@ -33,8 +34,14 @@ use crate::protocol::headers;
 use crate::protocol::problem::Problem;
 use crate::telemetry::{self, Refused};
 
-/// Body of an answer to a client.
-pub type Body = UnsyncBoxBody<Bytes, Infallible>;
+/// Body of an answer to a client. One that fails ends the answer so that the client can tell: by a reset, or a close.
+pub type Body = UnsyncBoxBody<Bytes, tower::BoxError>;
+
+/// A body that is there already.
+#[must_use]
+pub fn whole(bytes: impl Into<Bytes>) -> Body {
+    Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
+}
 
 /// Answers requests that no route takes; absent, they get 404.
 pub type Fallback = BoxCloneSyncService<Request<()>, Response<Body>, Infallible>;
@@ -110,7 +117,7 @@ impl Connection {
             Ok(self.ticket(id, &head, body).await)
         } else {
             match self.find(&head) {
-                Ok(Some((found, host))) => self.bridged(id, &head, &found, host, &mut upgrade).await,
+                Ok(Some((found, host))) => self.routed(id, &head, body, &found, host, &mut upgrade).await,
                 Ok(None) => Ok(self.fallback(&head, id).await),
                 Err(problem) => Err(problem),
             }
@@ -119,6 +126,28 @@ impl Connection {
             self.edge.connections.spawn(upgrade::end_refused(upgrade, self.slot.clone()));
         }
         answered.unwrap_or_else(|problem| self.refuse(problem, &head, id))
+    }
+
+    /// What a route makes of a request: a WebSocket is bridged or passed through, everything else is proxied.
+    async fn routed(
+        &self,
+        id: Uuid,
+        head: &request::Parts,
+        body: Incoming,
+        found: &Found<'_, '_>,
+        host: &str,
+        upgrade: &mut Option<OnUpgrade>,
+    ) -> Result<Response<Body>, Problem> {
+        let route = found.route;
+        match (&route.bridge, &route.legacy, &route.proxy) {
+            (_, _, Some(proxy)) if !handshake::asks_for_websocket(head) => {
+                self.proxied(id, head, body, found, host, proxy).await
+            }
+            (Some(bridge), _, _) => self.bridged(id, head, found, host, bridge, upgrade).await,
+            (None, Some(legacy), _) => self.tunnelled(id, head, found, host, legacy, upgrade).await,
+            (None, None, Some(proxy)) => self.proxied(id, head, body, found, host, proxy).await,
+            (None, None, None) => Err(no_route()),
+        }
     }
 
     /// The route of a request, with the host that it names.
@@ -139,8 +168,7 @@ impl Connection {
                 Ok(response) => response,
             }
         } else {
-            let problem = Problem::new(StatusCode::NOT_FOUND, "no-route", "no route takes this host and path");
-            self.refuse(problem, head, id)
+            self.refuse(no_route(), head, id)
         }
     }
 
@@ -153,8 +181,12 @@ impl Connection {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         add_id(response.headers_mut(), id);
-        response.map(|body| Full::new(body).boxed_unsync())
+        response.map(whole)
     }
+}
+
+fn no_route() -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, "no-route", "no route takes this host and path")
 }
 
 /// The host that a request names: without its port and in lower case, and as it stands there.

@@ -7,14 +7,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{self, HeaderValue};
 use http::{Method, Response, StatusCode, request};
-use http_body_util::{BodyExt as _, Full, Limited};
+use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
 use secrecy::ExposeSecret as _;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::cors;
-use super::http::{Body, Connection, add_id};
+use super::http::{Body, Connection, add_id, whole};
 use super::origin::Origin;
 use super::settings::Route;
 use super::site::Site;
@@ -111,7 +111,7 @@ impl Connection {
         let Asking { name, host, site, .. } = asking;
         if cors::is_preflight(head) {
             asking.page().ok_or_else(super::site::refused)?;
-            return Ok(cors::preflight().map(|()| Full::default().boxed_unsync()));
+            return Ok(cors::preflight().map(|()| whole(Bytes::new())));
         }
         if head.method != Method::POST {
             let problem =
@@ -183,7 +183,7 @@ fn answer(issued: &Issued, route: &Route) -> Response<Body> {
     let given =
         Given { ticket: issued.token.expose_secret(), expires_in: issued.lifetime.as_secs(), route: &route.name };
     let body = serde_json::to_vec(&given).unwrap_or_default();
-    let mut response = Response::new(Full::from(body).boxed_unsync());
+    let mut response = Response::new(whole(body));
     let fields = response.headers_mut();
     fields.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     fields.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));

@@ -1,5 +1,6 @@
 //! Everything on the client's side: listeners, TLS, HTTP, the WebSocket handshake and its frames.
 
+mod admit;
 mod cors;
 pub mod credential;
 pub mod handshake;
@@ -8,13 +9,15 @@ mod http;
 mod issue;
 pub mod listener;
 pub mod origin;
+mod proxied;
 pub mod routes;
 pub mod settings;
 mod site;
 mod stream;
 pub mod tls;
+mod tunnelled;
 mod upgrade;
 pub mod websocket;
 
-pub use http::{Body, Edge, Fallback};
+pub use http::{Body, Edge, Fallback, whole};
 pub use websocket::WebSocket;

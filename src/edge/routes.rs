@@ -203,18 +203,11 @@ fn has_dot_segment(path: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
     use super::*;
     use crate::access::limits::RouteLimits;
-    use crate::bridge::{self, ForwardCookies};
     use crate::edge::settings::{Auth, MissingOrigin};
-    use crate::protocol::template::Template;
-    use crate::session;
 
     fn route(host: &str, path: &str) -> Arc<Route> {
-        let template = Template::parse("/", &[]).expect("valid");
-        let second = std::time::Duration::from_secs(1);
         Arc::new(Route {
             host: (!host.is_empty()).then(|| HostPattern::parse(host).expect("valid")),
             name: path.into(),
@@ -223,23 +216,9 @@ mod tests {
             missing_origin: MissingOrigin::Allow,
             auth: Auth::None,
             limits: RouteLimits::default(),
-            bridge: Arc::new(bridge::Settings {
-                upstream: "app".into(),
-                events: template.clone(),
-                messages: template,
-                text_type: HeaderValue::from_static("text/plain"),
-                forward_headers: Vec::new(),
-                forward_cookies: ForwardCookies::None,
-                claim_headers: Vec::new(),
-                identity_token: None,
-                credential_params: Vec::new(),
-                last_event_id_param: String::new(),
-                open_timeout: second,
-                message_timeout: second,
-                max_event_field: 0,
-                max_refusal_body: 0,
-                session: Arc::new(session::Settings::default()),
-            }),
+            bridge: None,
+            legacy: None,
+            proxy: None,
         })
     }
 

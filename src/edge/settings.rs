@@ -10,8 +10,8 @@ use rustls::sign::CertifiedKey;
 use super::hosts::HostPattern;
 use super::origin::{Origin, OriginPattern};
 use crate::access::limits::RouteLimits;
-use crate::bridge;
 use crate::identity::Way;
+use crate::{bridge, proxy, tunnel};
 
 /// One address on which clients are served.
 #[derive(Clone, Debug)]
@@ -53,8 +53,12 @@ pub struct Route {
     pub auth: Auth,
     /// How many are let in at once.
     pub limits: RouteLimits,
-    /// What it is bridged to.
-    pub bridge: Arc<bridge::Settings>,
+    /// What WebSockets are bridged to. A route has this, `legacy` or `proxy`, or several of them.
+    pub bridge: Option<Arc<bridge::Settings>>,
+    /// The WebSocket backend that WebSockets are passed through to.
+    pub legacy: Option<Arc<tunnel::Settings>>,
+    /// Where everything else goes.
+    pub proxy: Option<Arc<proxy::Settings>>,
 }
 
 impl Route {

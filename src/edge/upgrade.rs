@@ -4,63 +4,44 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::header::{self, HeaderValue};
 use http::{Response, StatusCode, request};
-use http_body_util::{BodyExt as _, Empty};
 use hyper::upgrade::{OnUpgrade, Parts, Upgraded};
 use hyper_util::rt::TokioIo;
-use secrecy::ExposeSecret;
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::OwnedSemaphorePermit;
 use uuid::Uuid;
 
-use super::credential::{self, Credential};
+use super::admit::Checked;
 use super::handshake::{self, Handshake};
-use super::http::{Body, Connection, Edge, add_id};
+use super::http::{Body, Connection, Edge, add_id, whole};
 use super::routes::Found;
-use super::settings::Auth;
-use super::site::Site;
 use super::stream::ClientStream;
 use super::websocket::WebSocket;
 use crate::access::limits::Place;
-use crate::bridge::Bridge;
 use crate::bridge::open::{Asked, Opened, open, prepare};
-use crate::identity::{Holder, Way};
+use crate::bridge::{self, Bridge};
+use crate::identity::Holder;
 use crate::protocol::problem::Problem;
 
 /// How long a client whose upgrade was refused may take to end its side.
 const REFUSED_LINGER: Duration = Duration::from_secs(1);
 
-/// A handshake that has passed the checks that cost nothing.
-struct Checked<'a> {
-    id: Uuid,
-    head: &'a request::Parts,
-    found: &'a Found<'a, 'a>,
-    host: &'a str,
-    site: Site,
-    credential: Credential<'a>,
-}
-
 impl Connection {
-    /// A request for a bridged route: the free checks first, then upstream, then 101.
+    /// A WebSocket handshake on a route that is bridged: the free checks first, then upstream, then 101.
     pub(super) async fn bridged(
         &self,
         id: Uuid,
         head: &request::Parts,
         found: &Found<'_, '_>,
         host: &str,
+        settings: &Arc<bridge::Settings>,
         upgrade: &mut Option<OnUpgrade>,
     ) -> Result<Response<Body>, Problem> {
-        let route = found.route;
         let Handshake { accept, offered } = handshake::check(head)?;
-        let site = Site::of(&head.headers, self.tls, host)?;
-        site.check(route, self.tls, host)?;
-        let credential = match self.edge.door.ticket_param() {
-            Some(param) if route.auth.takes(Way::Ticket) => credential::find(head.uri.query(), &offered, param)?,
-            _ => Credential::without(&offered),
-        };
-        let checked = Checked { id, head, found, host, site, credential };
-        let bridge = self.edge.bridges.of(&route.bridge).ok_or_else(stopping)?;
+        let checked = self.check(id, head, found, host, &offered)?;
+        let bridge = self.edge.bridges.of(settings).ok_or_else(stopping)?;
         let opened = tokio::select! {
             opened = self.open(&bridge, &checked) => opened,
             () = self.edge.stop.shutdown.cancelled() => return Err(stopping()),
@@ -68,7 +49,7 @@ impl Connection {
         let (opened, place) = opened?;
         let upgrade = upgrade.take().ok_or_else(stopping)?;
 
-        let mut response = Response::new(Empty::new().boxed_unsync());
+        let mut response = Response::new(whole(Bytes::new()));
         *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
         let fields = response.headers_mut();
         fields.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
@@ -79,7 +60,7 @@ impl Connection {
         }
         add_id(fields, id);
 
-        let max_message_size = route.bridge.session.max_message_size;
+        let max_message_size = settings.session.max_message_size;
         let slot = self.slot.clone();
         // A fresh, small task: what served the handshake ends and gives its memory back.
         // Boxes: a future keeps the size of all that it was given and of the largest thing that it ever waits for.
@@ -95,22 +76,11 @@ impl Connection {
 
     /// Who asks, whether there is room, and what upstream says to it.
     async fn open(&self, bridge: &Bridge, checked: &Checked<'_>) -> Result<(Opened, Place), Problem> {
-        let Checked { id, head, found, host, site, credential } = checked;
-        let (route, door) = (found.route, &self.edge.door);
+        let Checked { id, head, found, host, credential, .. } = checked;
         // Before anybody is asked who this is, and before a ticket is spent for nothing.
         let newcomer = bridge.memory.admit()?;
-        let origin = site.origin().map(ToString::to_string);
-        let proven = match &route.auth {
-            Auth::None => None,
-            Auth::OneOf(ways) => {
-                let caller = self.caller(head, host, origin.as_deref());
-                let ticket = credential.ticket.as_ref().map(ExposeSecret::expose_secret);
-                Some(door.prove(ways, &caller, &route.name, ticket).await?)
-            }
-        };
-        let identity = proven.as_ref().map(|proven| &proven.identity);
-        // Free again wherever this ends; a connection that comes of it keeps it.
-        let place = self.edge.limits.admit(found.index, identity.map(|identity| &identity.subject), self.peer.ip())?;
+        let proven = self.prove(checked).await?;
+        let place = self.place(checked, proven.as_ref())?;
         let asked = Asked {
             head,
             captures: &found.captures,
@@ -118,14 +88,11 @@ impl Connection {
             peer: self.peer,
             tls: self.tls,
             offered: &credential.offered,
-            identity,
+            identity: proven.as_ref().map(|proven| &proven.identity),
         };
         let prepared = prepare(bridge, newcomer, &asked, *id)?;
-        // Last of all: a ticket is not to be lost to a refusal that could have been known.
-        if let Some(proven) = &proven {
-            door.spend(proven).await?;
-        }
-        Ok((open(bridge, prepared, asked, &route.path).await?, place))
+        self.spend(proven.as_ref()).await?;
+        Ok((open(bridge, prepared, asked, &found.route.path).await?, place))
     }
 }
 

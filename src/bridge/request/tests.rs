@@ -22,7 +22,7 @@ fn settings(lines: &str) -> Settings {
          messages = \"/m\"\n{lines}\n"
     );
     let config = Config::parse(&text, "test.toml", Path::new("")).unwrap_or_else(|problems| panic!("{problems}"));
-    Settings::clone(&config.routes[0].bridge)
+    Settings::clone(config.routes[0].bridge.as_ref().unwrap())
 }
 
 fn signer() -> Arc<Signer> {

@@ -1,0 +1,14 @@
+//! `[route.proxy]`: where everything goes that is no WebSocket.
+
+use super::bridge;
+use super::reader::TableReader;
+use super::route::Known;
+use crate::proxy::Settings;
+
+/// Reads a proxy. `captures` are the names that templates may use, `None` if the path could not be read.
+pub(super) fn read(mut table: TableReader<'_>, _captures: Option<&[&str]>, known: Known<'_>) -> Option<Settings> {
+    let help = "name one of the upstreams, as in upstream = \"app\" for [upstream.app]";
+    let upstream = bridge::upstream(&mut table, known.upstreams, help);
+    table.finish();
+    Some(Settings { upstream: upstream? })
+}
