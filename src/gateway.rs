@@ -18,6 +18,7 @@ use crate::bridge::memory::{Change, Memory};
 use crate::bridge::registry::Registry;
 use crate::bridge::{Bridges, Stop};
 use crate::config::Config;
+use crate::edge::current::Current;
 use crate::edge::listener::{BindError, Listener};
 use crate::edge::routes::RouteTable;
 use crate::edge::{Edge, Fallback};
@@ -138,7 +139,7 @@ impl Gateway {
         let memory = gateway.watch_memory(config.server.max_memory);
         let bridges = Bridges::new(upstreams.iter().cloned(), registry.clone(), memory.clone())
             .with_signer(config.identity.clone());
-        let edge = Arc::new(Edge {
+        let current = Arc::new(Current::new(Edge {
             routes,
             ticket_routes,
             door: door.clone(),
@@ -147,12 +148,12 @@ impl Gateway {
             fallback,
             connections: gateway.connections.clone(),
             stop: gateway.stop.clone(),
-        });
+        }));
         upstreams.iter().for_each(Upstream::maintain);
         let addresses = listeners.iter().map(Listener::address).collect();
         for listener in listeners {
             info!(address = %listener.address(), "listening");
-            gateway.listeners.spawn(listener.run(edge.clone()));
+            gateway.listeners.spawn(listener.run(current.clone(), gateway.stop.shutdown.clone()));
         }
         let admin_address = admin.as_ref().map(admin::Server::address);
         if let Some(admin) = admin {
