@@ -55,7 +55,7 @@ pub struct Edge {
     /// From the route's settings to its upstream.
     pub bridges: Bridges,
     /// How many may be let in, of the routes in their order.
-    pub limits: Limits,
+    pub limits: Arc<Limits>,
     /// For requests that no route takes.
     pub fallback: Option<Fallback>,
     /// Owner of every client connection's task.
