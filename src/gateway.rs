@@ -1,38 +1,33 @@
 //! The composition root: the only file that knows every part. It builds them, owns their tasks, and ends them in order.
 
 mod door;
+mod generation;
+mod lasting;
+mod listeners;
+mod memory;
 
+use std::fmt;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::time::MissedTickBehavior;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
+use self::generation::Generation;
+use self::lasting::Lasting;
+use self::listeners::{AdminPlan, Plan, Running, RunningAdmin};
 use crate::access;
-use crate::access::limits::Limits;
 use crate::admin;
-use crate::bridge::memory::{Change, Memory};
-use crate::bridge::registry::Registry;
-use crate::bridge::{Bridges, Stop};
-use crate::config::Config;
-use crate::edge::listener::{BindError, Listener};
-use crate::edge::routes::RouteTable;
-use crate::edge::{Edge, Fallback};
-use crate::identity::Way;
-use crate::process;
-use crate::process::memory::{Resident, Tidying};
-use crate::upstream::Upstream;
+use crate::config::{Config, Server};
+use crate::edge::Fallback;
+use crate::edge::current::Current;
+use crate::edge::listener::BindError;
+use crate::telemetry;
 
 /// How long connections that are cut may take to say so in the log.
 const LAST_LINE: Duration = Duration::from_secs(1);
 
-/// How often the memory of the process is looked at: ten thousand new connections a second are 35 MiB in that time.
-const SAMPLE: Duration = Duration::from_millis(250);
-
-/// Why the gateway cannot start.
+/// Why the gateway cannot start, or cannot go on by another configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// An address is taken, or not ours.
@@ -61,25 +56,33 @@ pub enum StartError {
     /// Two routes take the same requests, which the configuration rules out.
     #[error("two routes overlap")]
     Overlap,
+    /// It is stopping, and nothing else is begun.
+    #[error("the gateway is stopping")]
+    Stopping,
 }
 
 /// A gateway that serves.
-#[derive(Debug)]
 pub struct Gateway {
-    addresses: Vec<SocketAddr>,
-    admin_address: Option<SocketAddr>,
-    listeners: TaskTracker,
-    connections: TaskTracker,
-    upstream: TaskTracker,
-    /// What looks at the others, and therefore ends last.
-    observers: TaskTracker,
-    /// Tells listeners and connections to end.
-    stop: Stop,
-    /// Ends upstream connections, once nobody needs them.
-    disconnect: CancellationToken,
-    /// Ends the observers.
-    look_away: CancellationToken,
-    drain_timeout: Duration,
+    lasting: Lasting,
+    current: Arc<Current>,
+    /// One reload at a time.
+    serving: Mutex<Serving>,
+}
+
+/// What a reload exchanges.
+struct Serving {
+    generation: Generation,
+    listeners: Vec<Running>,
+    admin: Option<RunningAdmin>,
+    /// As the process was started, which only a restart changes.
+    server: Server,
+    log: telemetry::Settings,
+}
+
+impl fmt::Debug for Gateway {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gateway").field("addresses", &self.addresses()).finish_non_exhaustive()
+    }
 }
 
 /// How a gateway ended.
@@ -96,173 +99,143 @@ impl Gateway {
     ///
     /// [`StartError`]; nothing is left running then.
     pub fn start(config: Config, fallback: Option<Fallback>) -> Result<Self, StartError> {
-        let gateway = Self {
-            addresses: Vec::new(),
-            admin_address: None,
-            listeners: TaskTracker::new(),
-            connections: TaskTracker::new(),
-            upstream: TaskTracker::new(),
-            observers: TaskTracker::new(),
-            stop: Stop::default(),
-            disconnect: CancellationToken::new(),
-            look_away: CancellationToken::new(),
-            drain_timeout: config.server.drain_timeout,
-        };
-        let upstreams = config
-            .upstreams
-            .iter()
-            .map(|settings| {
-                Upstream::new(settings, &gateway.upstream, &gateway.disconnect)
-                    .map(Arc::new)
-                    .map_err(|source| StartError::Tls { upstream: settings.name.clone(), source })
+        let lasting = Lasting::new(&config, fallback);
+        Self::begin(&config, &lasting)
+            .inspect_err(|_| {
+                // What was begun until then ends.
+                lasting.disconnect.cancel();
+                lasting.look_away.cancel();
             })
-            .collect::<Result<Vec<_>, _>>()?;
-        // All are bound before one serves: a gateway that cannot start has not begun to.
-        let listeners = config.listeners.into_iter().map(Listener::bind).collect::<Result<Vec<_>, _>>()?;
-        let admin = config.admin.as_ref().map(admin::Server::bind).transpose()?;
-        let registry = Arc::new(Registry::new(config.routes.iter().map(|route| route.path.clone())));
-        let limits = Limits::new(config.routes.iter().map(|route| route.limits), config.server.prefixes);
-        let ticket_routes = config.routes.iter().filter(|route| route.auth.takes(Way::Ticket)).cloned().collect();
-        let routes = RouteTable::build(config.routes).map_err(|_| StartError::Overlap)?;
-        let plans = door::Plans {
-            proofs: config.auth,
-            ticket: config.ticket,
-            redis: config.redis,
-            revocation: config.revocation,
-            prefixes: config.server.prefixes,
-        };
-        let door = door::build(plans, &upstreams, &registry, &gateway.upstream, &gateway.disconnect)
-            // What it has begun until then ends.
-            .inspect_err(|_| gateway.disconnect.cancel())?;
-        let door = Arc::new(door);
-        let memory = gateway.watch_memory(config.server.max_memory);
-        let bridges = Bridges::new(upstreams.iter().cloned(), registry.clone(), memory.clone())
-            .with_signer(config.identity.clone());
-        let edge = Arc::new(Edge {
-            routes,
-            ticket_routes,
-            door: door.clone(),
-            limits,
-            bridges: bridges.clone(),
-            fallback,
-            connections: gateway.connections.clone(),
-            stop: gateway.stop.clone(),
-        });
-        upstreams.iter().for_each(Upstream::maintain);
-        let addresses = listeners.iter().map(Listener::address).collect();
-        for listener in listeners {
-            info!(address = %listener.address(), "listening");
-            gateway.listeners.spawn(listener.run(edge.clone()));
-        }
-        let admin_address = admin.as_ref().map(admin::Server::address);
-        if let Some(admin) = admin {
-            info!(address = %admin.address(), "admin listening");
-            let draining = gateway.stop.shutdown.clone();
-            let sources = admin::Sources {
-                registry,
-                bridges,
-                door,
-                memory,
-                draining,
-                started: Instant::now(),
-                version: process::VERSION,
-                jwks: config.identity.map(|signer| signer.jwks().clone()),
-            };
-            gateway.observers.spawn(admin.run(sources, gateway.observers.clone(), gateway.look_away.clone()));
-        }
-        Ok(Self { addresses, admin_address, ..gateway })
+            .map(|(current, serving)| Self { lasting, current, serving: Mutex::new(serving) })
     }
 
-    /// Looks at the memory of the process from now on, with this budget or with four fifths of what the process may have:
-    /// the rest is for what those who are in still need.
-    fn watch_memory(&self, budget: Option<u64>) -> Arc<Memory> {
-        let budget = budget.or_else(|| process::memory::limit().map(|limit| limit / 5 * 4));
-        let memory = Arc::new(Memory::new(budget));
-        match Resident::open() {
-            Ok(resident) => drop(self.observers.spawn(sample(
-                memory.clone(),
-                resident,
-                self.observers.clone(),
-                self.look_away.clone(),
-            ))),
-            Err(error) => info!(%error, "the memory of the process cannot be read here, max_memory has no effect"),
+    fn begin(config: &Config, lasting: &Lasting) -> Result<(Arc<Current>, Serving), StartError> {
+        // All are bound before one serves: a gateway that cannot start has not begun to.
+        let plan = Plan::new(&config.listeners, &[])?;
+        let admin = AdminPlan::new(config.admin.as_ref(), None)?;
+        let generation = Generation::build(config, lasting, None)?;
+        let current = Arc::new(Current::new(generation.edge(config, lasting)?));
+        generation.begin(config, None);
+        let listeners = plan.carry_out(Vec::new(), &current, lasting);
+        let admin = admin.carry_out(None, generation.sources(lasting), lasting);
+        let (server, log) = (config.server.clone(), config.log.clone());
+        Ok((current, Serving { generation, listeners, admin, server, log }))
+    }
+
+    /// Goes on by another configuration: all of it is built and every new address bound first, and then it takes the place of
+    /// the one before in one step. Connections that are open keep what they opened with; requests from now on find the new
+    /// one.
+    ///
+    /// Needs a tokio runtime. One that comes while another is under way waits for it.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`]; nothing has changed then.
+    pub fn reload(&self, config: &Config) -> Result<(), StartError> {
+        let mut serving = self.serving();
+        let built = self.prepare(config, &serving);
+        let (generation, edge, plan, admin) = built.inspect_err(|_| self.lasting.reloads.refused())?;
+        // From here on nothing can fail.
+        self.lasting.take_over(config);
+        generation.begin(config, Some(&serving.generation));
+        let (upstreams, new_upstreams) = generation.upstreams();
+        self.current.replace(edge);
+        let running = std::mem::take(&mut serving.listeners);
+        serving.listeners = plan.carry_out(running, &self.current, &self.lasting);
+        let running = serving.admin.take();
+        serving.admin = admin.carry_out(running, generation.sources(&self.lasting), &self.lasting);
+        serving.generation = generation;
+        self.lasting.reloads.applied(Instant::now());
+        for key in needs_restart(config, &serving) {
+            warn!(key, "this key needs a restart and has not changed");
         }
-        memory
+        let (routes, listeners) = (config.routes.len(), serving.listeners.len());
+        info!(routes, upstreams, new_upstreams, listeners, "configuration reloaded");
+        Ok(())
+    }
+
+    /// Says that a configuration was to be loaded that cannot be used: the one before serves on.
+    pub fn reload_refused(&self) {
+        self.lasting.reloads.refused();
+    }
+
+    fn prepare(
+        &self,
+        config: &Config,
+        serving: &Serving,
+    ) -> Result<(Generation, crate::edge::Edge, Plan, AdminPlan), StartError> {
+        if self.lasting.stop.shutdown.is_cancelled() {
+            return Err(StartError::Stopping);
+        }
+        let plan = Plan::new(&config.listeners, &serving.listeners)?;
+        let admin = AdminPlan::new(config.admin.as_ref(), serving.admin.as_ref())?;
+        let generation = Generation::build(config, &self.lasting, Some(&serving.generation))?;
+        let edge = generation.edge(config, &self.lasting)?;
+        Ok((generation, edge, plan, admin))
     }
 
     /// Where it listens, in the order of the configuration, with real ports.
     #[must_use]
-    pub fn addresses(&self) -> &[SocketAddr] {
-        &self.addresses
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.serving().listeners.iter().map(Running::address).collect()
     }
 
     /// Where the admin listener is, with its real port; `None` if there is none.
     #[must_use]
     pub fn admin_address(&self) -> Option<SocketAddr> {
-        self.admin_address
+        self.serving().admin.as_ref().map(RunningAdmin::address)
+    }
+
+    /// Tasks that are alive on the side of upstreams: their connections, and what looks after them.
+    #[must_use]
+    pub fn upstream_tasks(&self) -> usize {
+        self.lasting.upstream.len()
+    }
+
+    /// A panic while it is held leaves a whole value: each field is exchanged at once.
+    fn serving(&self) -> MutexGuard<'_, Serving> {
+        self.serving.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Stops: not ready any more, no new connections, a close frame to every client, and, once they are gone or the deadline
     /// has passed, an end to all connections upstream. The admin listener answers until all that is done.
     pub async fn stop(self) -> Drained {
         // Counted first: some are gone as soon as they are asked.
-        let open = self.connections.len();
-        self.stop.shutdown.cancel();
-        self.listeners.close();
-        self.listeners.wait().await;
-        info!(open, deadline_ms = u64::try_from(self.drain_timeout.as_millis()).unwrap_or(u64::MAX), "stopping");
-        self.connections.close();
-        let _ = tokio::time::timeout(self.drain_timeout, self.connections.wait()).await;
-        let cut = self.connections.len();
+        let Self { lasting, .. } = self;
+        let drain_timeout = lasting.drain_timeout();
+        let open = lasting.connections.len();
+        lasting.stop.shutdown.cancel();
+        lasting.listeners.close();
+        lasting.listeners.wait().await;
+        info!(open, deadline_ms = u64::try_from(drain_timeout.as_millis()).unwrap_or(u64::MAX), "stopping");
+        lasting.connections.close();
+        let _ = tokio::time::timeout(drain_timeout, lasting.connections.wait()).await;
+        let cut = lasting.connections.len();
         if cut > 0 {
             warn!(cut, "the deadline has passed, cutting the connections that are left");
-            self.stop.cut.cancel();
+            lasting.stop.cut.cancel();
             // Time to write their last line, and no more: what does not end now, ends with the process.
-            let _ = tokio::time::timeout(LAST_LINE, self.connections.wait()).await;
+            let _ = tokio::time::timeout(LAST_LINE, lasting.connections.wait()).await;
         }
-        self.disconnect.cancel();
-        self.upstream.close();
+        lasting.disconnect.cancel();
+        lasting.upstream.close();
         // Nothing there waits for anybody once it is told to end.
-        self.upstream.wait().await;
-        self.look_away.cancel();
-        self.observers.close();
+        lasting.upstream.wait().await;
+        lasting.look_away.cancel();
+        lasting.observers.close();
         // Answers under way there have a limit of their own.
-        self.observers.wait().await;
+        lasting.observers.wait().await;
         info!(cut, "stopped");
         Drained { cut }
     }
 }
 
-/// Compares the memory of the process with its budget, again and again, and has what is free given back.
-async fn sample(memory: Arc<Memory>, resident: Resident, tasks: TaskTracker, stop: CancellationToken) {
-    let mut tidying = Tidying::default();
-    let mut every = tokio::time::interval(SAMPLE);
-    every.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            _ = every.tick() => {}
-            () = stop.cancelled() => return,
-        }
-        let change = memory.sample(|| resident.read());
-        let held = memory.held();
-        match change {
-            Ok(None) => {}
-            Ok(Some(Change::Over)) => {
-                let (resident, budget) = (held.resident, held.budget);
-                warn!(resident, budget, "memory above its budget, refusing new connections");
-            }
-            Ok(Some(Change::Kept)) => {
-                let (resident, budget) = (held.resident, held.budget);
-                info!(resident, budget, "memory within its budget again, letting new connections in");
-            }
-            Err(error) => {
-                return warn!(%error, "the memory of the process cannot be read any more, max_memory has no effect");
-            }
-        }
-        if tidying.is_due(held.resident, Instant::now()) {
-            // On a thread of its own: it waits for locks of the allocator.
-            let _ = tasks.spawn_blocking(process::give_memory_back).await;
-            tidying.done(resident.read().unwrap_or(held.resident), Instant::now());
-        }
-    }
+/// The keys that differ from those that the process was started with and that only a restart changes.
+fn needs_restart(config: &Config, serving: &Serving) -> impl Iterator<Item = &'static str> {
+    let differs = [
+        ("server.threads", config.server.threads != serving.server.threads),
+        ("log.format", config.log.format != serving.log.format),
+        ("log.filter", config.log.filter != serving.log.filter),
+    ];
+    differs.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key)
 }

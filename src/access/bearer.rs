@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use http::StatusCode;
 use http::header::HeaderMap;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use super::jwks::{self, Remote};
@@ -52,7 +52,11 @@ pub struct Bearer {
 #[derive(Debug)]
 enum Keys {
     Fixed(Vec<VerifyKey>),
-    Remote(Arc<Remote>),
+    Remote {
+        remote: Arc<Remote>,
+        /// Ends their fetching together with who needs it.
+        _life: DropGuard,
+    },
 }
 
 impl Bearer {
@@ -63,12 +67,35 @@ impl Bearer {
     ///
     /// Fails when the TLS library refuses the settings.
     pub fn new(settings: Settings, tasks: &TaskTracker, stop: &CancellationToken) -> Result<Self, rustls::Error> {
+        Self::succeeding(None, settings, tasks, stop)
+    }
+
+    /// The same, with the keys that the one before has fetched from the same place.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the TLS library refuses the settings.
+    pub fn succeeding(
+        before: Option<&Self>,
+        settings: Settings,
+        tasks: &TaskTracker,
+        stop: &CancellationToken,
+    ) -> Result<Self, rustls::Error> {
         let Settings { keys, jwks, rules } = settings;
         let keys = match jwks {
             None => Keys::Fixed(keys),
-            Some(jwks) => Keys::Remote(Remote::start(jwks, keys, tasks, stop)?),
+            Some(jwks) => {
+                let earlier = before.and_then(|before| match &before.keys {
+                    Keys::Fixed(_) => None,
+                    Keys::Remote { remote, .. } => Some(&**remote),
+                });
+                let stop = stop.child_token();
+                let remote = Remote::start(earlier, jwks, keys, tasks, &stop)?;
+                Keys::Remote { remote, _life: stop.drop_guard() }
+            }
         };
-        Ok(Self { keys, rules, unknown_keys: AtomicU64::new(0) })
+        let unknown_keys = before.map_or(0, |before| before.unknown_keys.load(Ordering::Relaxed));
+        Ok(Self { keys, rules, unknown_keys: AtomicU64::new(unknown_keys) })
     }
 
     /// Whom the token of a request speaks for; `None`, if it brings none. A token that names an unknown key waits until the
@@ -81,7 +108,7 @@ impl Bearer {
         let Some(token) = token_in(headers).map_err(BearerRefusal::problem)? else { return Ok(None) };
         let judged = match &self.keys {
             Keys::Fixed(keys) => judge(token, keys, &self.rules, SystemTime::now()),
-            Keys::Remote(remote) => self.judge_by(remote, token).await?,
+            Keys::Remote { remote, .. } => self.judge_by(remote, token).await?,
         };
         if judged == Err(BearerRefusal::UnknownKey) {
             self.unknown_keys.fetch_add(1, Ordering::Relaxed);
@@ -119,7 +146,7 @@ impl Bearer {
         let unknown_keys = self.unknown_keys.load(Ordering::Relaxed);
         match &self.keys {
             Keys::Fixed(keys) => Snapshot { keys: keys.len(), age: None, fetched: 0, failed: 0, unknown_keys },
-            Keys::Remote(remote) => {
+            Keys::Remote { remote, .. } => {
                 let (known, (fetched, failed)) = (remote.current(), remote.fetches());
                 let age = known.fetched.map(|at| at.elapsed());
                 Snapshot { keys: known.keys.len(), age, fetched, failed, unknown_keys }

@@ -15,7 +15,7 @@ use http::{Method, StatusCode};
 use super::answers::{Answers, Question};
 use super::caller::{Caller, PrefixLengths};
 use super::lock;
-use super::rates::{MOST_COUNTED, Rates, too_many_questions};
+use super::rates::{Rates, too_many_questions};
 use crate::identity::Identity;
 use crate::identity::answer::{self, Rule};
 use crate::identity::bearer::BearerRefusal;
@@ -75,7 +75,7 @@ pub struct Cookie {
     upstream: Arc<Upstream>,
     answers: Option<Mutex<Answers>>,
     /// Anybody can make up cookies: what an address makes us ask is limited.
-    rates: Rates,
+    rates: Arc<Rates>,
     prefixes: PrefixLengths,
 }
 
@@ -83,10 +83,28 @@ impl Cookie {
     /// Asks this upstream, which is the one that the settings name.
     #[must_use]
     pub fn new(settings: Settings, upstream: Arc<Upstream>, prefixes: PrefixLengths) -> Self {
-        let rates = Rates::new(settings.per_address, MOST_COUNTED, Instant::now());
+        Self::succeeding(None, settings, upstream, prefixes)
+    }
+
+    /// The same, with the questions that clients have made the one before ask. What it was answered is not taken over, because
+    /// something about the questions is different.
+    #[must_use]
+    pub fn succeeding(
+        before: Option<&Self>,
+        settings: Settings,
+        upstream: Arc<Upstream>,
+        prefixes: PrefixLengths,
+    ) -> Self {
+        let rates = Rates::succeeding(before.map(|before| &before.rates), settings.per_address, Instant::now());
         let answers = || Mutex::new(Answers::new(settings.cache, settings.cache_entries));
         let answers = (!settings.cache.is_zero()).then(answers);
         Self { settings, upstream, answers, rates, prefixes }
+    }
+
+    /// Whether this one asks exactly that.
+    #[must_use]
+    pub fn asks(&self, settings: &Settings, upstream: &Arc<Upstream>, prefixes: PrefixLengths) -> bool {
+        self.settings == *settings && Arc::ptr_eq(&self.upstream, upstream) && self.prefixes == prefixes
     }
 
     /// Who the caller is; `None` if it brings nothing that the application could know it by.

@@ -28,7 +28,7 @@ pub struct Door {
     /// Tokens of those whom the configuration trusts.
     pub bearer: Option<Bearer>,
     /// The application, which knows its cookies.
-    pub cookie: Option<Cookie>,
+    pub cookie: Option<Arc<Cookie>>,
     /// Client certificates.
     pub mtls: Option<Mtls>,
     /// Our own tickets.
@@ -53,11 +53,11 @@ pub struct Counter {
     /// Name of the query parameter that tickets come in.
     pub param: Arc<str>,
     /// How many an identity gets.
-    pub identities: Rates,
+    pub identities: Arc<Rates>,
     /// How many an address gets.
-    pub addresses: Rates,
+    pub addresses: Arc<Rates>,
     /// What it has done so far.
-    pub done: Done,
+    pub done: Arc<Done>,
 }
 
 /// What a counter has done so far.

@@ -85,6 +85,7 @@ struct State {
 /// A key set that lives elsewhere. One task fetches it; tokens only ask for that.
 #[derive(Debug)]
 pub(super) struct Remote {
+    place: upstream::Settings,
     upstream: Upstream,
     target: PathAndQuery,
     algorithms: Vec<Algorithm>,
@@ -110,25 +111,40 @@ enum FetchError {
 }
 
 impl Remote {
-    /// Begins to fetch, on `tasks` and until `stop`.
+    /// Begins to fetch, on `tasks` and until `stop`. What the one before has fetched from the same place holds on.
     pub(super) fn start(
+        before: Option<&Self>,
         settings: Settings,
         fixed: Vec<VerifyKey>,
         tasks: &TaskTracker,
         stop: &CancellationToken,
     ) -> Result<Arc<Self>, rustls::Error> {
-        let known = Arc::new(Known { keys: fixed.clone(), fetched: None });
+        let now = Instant::now();
+        let before = before.filter(|before| {
+            let is_there = before.place == settings.place && before.target == settings.target;
+            is_there && before.algorithms == settings.algorithms
+        });
+        let earlier = before.map(|before| (before.current(), before.fixed.len(), before.fetches()));
+        let (mut known, mut fetches) = (Known { keys: fixed.clone(), fetched: None }, (0, 0));
+        if let Some((earlier, fixed, counted)) = earlier {
+            known.keys.extend(earlier.keys.iter().skip(fixed).cloned());
+            known.fetched = earlier.fetched;
+            fetches = counted;
+        }
+        let refresh = before.map(|before| before.rule().taken_over(settings.rule, now));
+        let known = Arc::new(known);
         let remote = Arc::new(Self {
             upstream: Upstream::new(&settings.place, tasks, stop)?,
+            place: settings.place,
             target: settings.target,
             algorithms: settings.algorithms,
             timeout: settings.timeout,
             fixed,
-            refresh: Mutex::new(Refresh::new(settings.rule, Instant::now())),
+            refresh: Mutex::new(refresh.unwrap_or_else(|| Refresh::new(settings.rule, now))),
             state: watch::Sender::new(State { known, rounds: 0 }),
             asked: Notify::new(),
-            fetched: AtomicU64::new(0),
-            failed: AtomicU64::new(0),
+            fetched: AtomicU64::new(fetches.0),
+            failed: AtomicU64::new(fetches.1),
         });
         let (fetching, stop) = (remote.clone(), stop.clone());
         tasks.spawn(async move {

@@ -70,54 +70,70 @@ impl From<Refused> for Problem {
     }
 }
 
-/// The live connections of all routes, counted as far as they are limited.
+/// The live connections of all routes: how many there are, and whose as far as that is limited.
 #[derive(Debug)]
 pub struct Limits {
-    routes: Vec<Option<Arc<Live>>>,
+    routes: Vec<Route>,
     prefixes: PrefixLengths,
 }
 
-/// The live connections of one route.
 #[derive(Debug)]
-struct Live {
+struct Route {
+    name: Arc<str>,
     limits: RouteLimits,
+    live: Arc<Live>,
+}
+
+/// The live connections of one route.
+#[derive(Debug, Default)]
+struct Live {
     connections: AtomicU32,
     identities: Keyed,
     addresses: Keyed,
 }
 
 impl Limits {
-    /// Limits for routes, in their order. `prefixes` says how much of an address stands for one client.
+    /// Limits for routes, which are given with their names, in their order. `prefixes` says how much of an address stands for
+    /// one client.
     #[must_use]
-    pub fn new(routes: impl IntoIterator<Item = RouteLimits>, prefixes: PrefixLengths) -> Self {
-        let live = |limits: RouteLimits| {
-            let (connections, identities, addresses) = Default::default();
-            (limits != RouteLimits::default()).then(|| Arc::new(Live { limits, connections, identities, addresses }))
-        };
-        Self { routes: routes.into_iter().map(live).collect(), prefixes }
+    pub fn new(routes: impl IntoIterator<Item = (Arc<str>, RouteLimits)>, prefixes: PrefixLengths) -> Self {
+        let route = |(name, limits)| Route { name, limits, live: Arc::default() };
+        Self { routes: routes.into_iter().map(route).collect(), prefixes }
     }
 
-    /// A place on a route, which is named by its number in that order; a route that is not there has no limits. Only a known
-    /// `subject` is counted.
+    /// The same limits, under which the connections count that are open on routes of the same names. Where identities or
+    /// addresses were not limited before, those count that come from now on.
+    #[must_use]
+    pub fn succeeding(mut self, before: &Self) -> Self {
+        let live: HashMap<_, _> = before.routes.iter().map(|route| (&route.name, &route.live)).collect();
+        for route in &mut self.routes {
+            if let Some(live) = live.get(&route.name) {
+                route.live = Arc::clone(live);
+            }
+        }
+        self
+    }
+
+    /// A place on a route, which is named by its number in that order. Only a known `subject` is counted.
     ///
     /// # Errors
     ///
     /// [`Refused`], when there is none left.
     pub fn admit(&self, route: usize, subject: Option<&Subject>, address: IpAddr) -> Result<Place, Refused> {
-        let Some(live) = self.routes.get(route).and_then(Option::as_ref) else { return Ok(Place::default()) };
+        let Some(Route { limits, live, .. }) = self.routes.get(route) else { return Ok(Place::default()) };
         // Whoever is refused for itself must not have taken what others could have had meanwhile: the route comes last.
         let mut place = Place { live: Some(live.clone()), ..Place::default() };
-        if let (Some(most), Some(subject)) = (live.limits.per_identity, subject) {
+        if let (Some(most), Some(subject)) = (limits.per_identity, subject) {
             place.identity = Some(live.identities.enter(subject, most).ok_or(Refused::Identity)?);
         }
-        if let Some(most) = live.limits.per_address {
+        if let Some(most) = limits.per_address {
             place.address = Some(live.addresses.enter(&self.prefixes.of(address), most).ok_or(Refused::Address)?);
         }
-        if let Some(most) = live.limits.connections {
-            let one_more = |open: u32| (open < most.get()).then_some(open + 1);
-            live.connections.fetch_update(Relaxed, Relaxed, one_more).map_err(|_| Refused::Route)?;
-            place.counted = true;
-        }
+        let most = limits.connections.map_or(u32::MAX, NonZeroU32::get);
+        let one_more = |open: u32| (open < most).then_some(open + 1);
+        live.connections.try_update(Relaxed, Relaxed, one_more).map_err(|_| Refused::Route)?;
+        // Counted where there is no limit too: one may come by a reload.
+        place.counted = true;
         Ok(place)
     }
 }
@@ -128,11 +144,11 @@ impl Limits {
 #[derive(Debug, Default)]
 #[must_use = "a place that is dropped is free again"]
 pub struct Place {
-    /// `None` where nothing is limited.
+    /// `None` for a route that is not there.
     live: Option<Arc<Live>>,
     identity: Option<Key>,
     address: Option<Key>,
-    /// Whether it is one of those that the route lets in altogether.
+    /// Whether it is one of those that the route has altogether.
     counted: bool,
 }
 

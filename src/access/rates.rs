@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, Hash, RandomState};
 use std::num::NonZeroU32;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use http::StatusCode;
@@ -47,6 +47,14 @@ struct Shard {
 }
 
 impl Rates {
+    /// The same clients with what they have taken, if `before` gives as much; otherwise all begin anew, with
+    /// [`MOST_COUNTED`] of them at most.
+    #[must_use]
+    pub fn succeeding(before: Option<&Arc<Self>>, per_minute: NonZeroU32, now: Instant) -> Arc<Self> {
+        let same = before.filter(|before| before.rate == Rate::per_minute(per_minute, per_minute));
+        same.cloned().unwrap_or_else(|| Arc::new(Self::new(per_minute, MOST_COUNTED, now)))
+    }
+
     /// `per_minute` for each client; about `max_keys` clients are remembered at once, not fewer than 16.
     #[must_use]
     pub fn new(per_minute: NonZeroU32, max_keys: usize, now: Instant) -> Self {

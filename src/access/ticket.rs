@@ -79,7 +79,9 @@ pub struct Recipient<'a> {
 /// Issues and redeems tickets. That one is used once is not seen here: what is redeemed has yet to be spent.
 #[derive(Debug)]
 pub struct Tickets {
-    ring: KeyRing,
+    ring: Arc<KeyRing>,
+    /// Whether its key was made here, and ends with the process.
+    random_key: bool,
     rules: Rules,
     lifetime: Duration,
     bind_origin: bool,
@@ -94,13 +96,24 @@ impl Tickets {
     ///
     /// [`NoRandomness`], if a key has to be made and cannot be.
     pub fn new(settings: &Settings) -> Result<Self, NoRandomness> {
+        Self::succeeding(None, settings)
+    }
+
+    /// Tickets by these settings, that take what those `before` have given out as long as its key is not taken away.
+    ///
+    /// # Errors
+    ///
+    /// [`NoRandomness`], if a key has to be made and cannot be.
+    pub fn succeeding(before: Option<&Self>, settings: &Settings) -> Result<Self, NoRandomness> {
         let random = aws_lc_rs::default_provider().secure_random;
-        let ring = match settings.keys.split_first() {
-            Some((signer, others)) => KeyRing::new(signer.clone(), others.to_vec()),
-            None => KeyRing::random(&bytes(random)?),
+        let ring = match (settings.keys.split_first(), before.filter(|before| before.random_key)) {
+            (Some((signer, others)), _) => Arc::new(KeyRing::new(signer.clone(), others.to_vec())),
+            (None, Some(before)) => before.ring.clone(),
+            (None, None) => Arc::new(KeyRing::random(&bytes(random)?)),
         };
         Ok(Self {
             ring,
+            random_key: settings.keys.is_empty(),
             rules: Rules { leeway: settings.leeway },
             lifetime: settings.lifetime,
             bind_origin: settings.bind_origin,

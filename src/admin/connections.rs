@@ -168,6 +168,7 @@ mod tests {
 
     fn sources() -> Sources {
         Sources {
+            reloads: Arc::new(crate::admin::Reloads::new(Instant::now())),
             bridges: crate::bridge::Bridges::default(),
             door: Arc::new(crate::access::Door::without_proofs()),
             registry: Arc::new(Registry::default()),

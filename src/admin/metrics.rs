@@ -1,6 +1,7 @@
 //! `/metrics`: what was counted, as a page for Prometheus.
 
 use std::fmt;
+use std::time::Instant;
 
 use http::StatusCode;
 use http::header::HeaderValue;
@@ -32,6 +33,7 @@ pub(super) fn page(sources: &Sources) -> Result<String, Problem> {
     families.extend(upstreams(&sources.bridges.snapshots()));
     families.extend(door(sources));
     families.extend(access(sources));
+    families.extend(reloads(sources));
     families.extend(process(sources));
 
     let mut exposition = Exposition::with_prefix(PREFIX);
@@ -149,6 +151,16 @@ fn access(sources: &Sources) -> [Family; 3] {
         commands.add(["failed"], redis.failed);
     }
     [up, commands, Family::one(&names::REVOCATIONS, sources.door.revoker.count() as u64)]
+}
+
+fn reloads(sources: &Sources) -> [Family; 3] {
+    let (applied, refused) = sources.reloads.counts();
+    let mut reloads = Family::new(&names::CONFIG_RELOADS);
+    reloads.add(["ok"], applied);
+    reloads.add(["failed"], refused);
+    let age = sources.reloads.age(Instant::now()).as_secs();
+    let stale = u64::from(sources.reloads.is_stale());
+    [reloads, Family::one(&names::CONFIG_AGE, age), Family::one(&names::CONFIG_STALE, stale)]
 }
 
 fn process(sources: &Sources) -> [Family; 6] {

@@ -6,6 +6,7 @@ mod answer;
 mod connections;
 mod metrics;
 mod ready;
+mod reloads;
 mod revocations;
 mod rights;
 mod server;
@@ -22,7 +23,8 @@ use crate::bridge::Bridges;
 use crate::bridge::memory::Memory;
 use crate::bridge::registry::Registry;
 
-pub use server::{BindError, Server};
+pub use reloads::Reloads;
+pub use server::{BindError, Inside, Server};
 
 /// Where the admin listener is, and who may see it.
 #[derive(Clone, Debug)]
@@ -54,6 +56,8 @@ pub struct Sources {
     pub memory: Arc<Memory>,
     /// Cancelled once the gateway was told to stop.
     pub draining: CancellationToken,
+    /// What came of the attempts to reload the configuration.
+    pub reloads: Arc<Reloads>,
     /// When the gateway started.
     pub started: Instant,
     /// The version of the program.

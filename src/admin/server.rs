@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -39,6 +40,29 @@ const LAST_ANSWER: Duration = Duration::from_secs(1);
 /// Pause after an accept that failed for want of a resource: trying again at once would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// What the admin listener shows and to whom, exchanged as a whole while it serves.
+#[derive(Debug)]
+pub struct Inside(ArcSwap<Seen>);
+
+#[derive(Debug)]
+struct Seen {
+    rights: Rights,
+    sources: Sources,
+}
+
+impl Inside {
+    /// Shows this, to those whom the settings let see it.
+    #[must_use]
+    pub fn new(settings: &Settings, sources: Sources) -> Self {
+        Self(ArcSwap::from_pointee(Seen { rights: Rights::of(settings), sources }))
+    }
+
+    /// From the next request on it is this.
+    pub fn replace(&self, settings: &Settings, sources: Sources) {
+        self.0.store(Arc::new(Seen { rights: Rights::of(settings), sources }));
+    }
+}
+
 /// The admin address cannot be listened on.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {address} for the admin listener")]
@@ -54,7 +78,6 @@ pub struct BindError {
 pub struct Server {
     socket: TcpListener,
     address: SocketAddr,
-    rights: Arc<Rights>,
     slots: Arc<Semaphore>,
 }
 
@@ -72,12 +95,7 @@ impl Server {
         socket.bind(settings.address).map_err(failed)?;
         let socket = socket.listen(BACKLOG).map_err(failed)?;
         let address = socket.local_addr().map_err(failed)?;
-        Ok(Self {
-            socket,
-            address,
-            rights: Arc::new(Rights::of(settings)),
-            slots: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
-        })
+        Ok(Self { socket, address, slots: Arc::new(Semaphore::new(MAX_CONNECTIONS)) })
     }
 
     /// Where it listens, with the real port.
@@ -87,8 +105,7 @@ impl Server {
     }
 
     /// Answers until `stop`; every connection gets a task of its own on `tasks`.
-    pub async fn run(self, sources: Sources, tasks: TaskTracker, stop: CancellationToken) {
-        let sources = Arc::new(sources);
+    pub async fn run(self, inside: Arc<Inside>, tasks: TaskTracker, stop: CancellationToken) {
         loop {
             let accepted = tokio::select! {
                 accepted = self.socket.accept() => accepted,
@@ -100,7 +117,7 @@ impl Server {
                         debug!(%peer, limit = MAX_CONNECTIONS, "too many admin connections, closing this one");
                         continue;
                     };
-                    let served = serve(stream, peer, self.rights.clone(), sources.clone(), stop.clone());
+                    let served = serve(stream, peer, inside.clone(), stop.clone());
                     tasks.spawn(async move {
                         served.await;
                         drop(slot);
@@ -115,17 +132,12 @@ impl Server {
     }
 }
 
-async fn serve(
-    stream: TcpStream,
-    peer: SocketAddr,
-    rights: Arc<Rights>,
-    sources: Arc<Sources>,
-    stop: CancellationToken,
-) {
+async fn serve(stream: TcpStream, peer: SocketAddr, inside: Arc<Inside>, stop: CancellationToken) {
     let _ = stream.set_nodelay(true);
     let service = service_fn(move |request| {
-        let (rights, sources) = (rights.clone(), sources.clone());
-        async move { Ok::<_, std::convert::Infallible>(answer(request, &rights, &sources).await) }
+        // Each request sees what there is when it comes.
+        let seen = inside.0.load_full();
+        async move { Ok::<_, std::convert::Infallible>(answer(request, &seen.rights, &seen.sources).await) }
     });
     let mut served = std::pin::pin!(
         http1::Builder::new()

@@ -22,7 +22,8 @@ const TRY_AGAIN: Duration = Duration::from_secs(5);
 /// What the process holds and may hold. Without a budget it lets everybody in.
 #[derive(Debug, Default)]
 pub struct Memory {
-    budget: Option<u64>,
+    /// 0 is none.
+    budget: AtomicU64,
     /// As it was sampled last; 0 while it is not known, and then the budget holds nobody up.
     resident: AtomicU64,
     over: AtomicBool,
@@ -56,7 +57,19 @@ impl Memory {
     /// A budget in bytes; `None` is no limit.
     #[must_use]
     pub fn new(budget: Option<u64>) -> Self {
-        Self { budget, ..Self::default() }
+        let memory = Self::default();
+        memory.set_budget(budget);
+        memory
+    }
+
+    /// Another budget from now on; the next sample says what that changes.
+    pub fn set_budget(&self, budget: Option<u64>) {
+        // Nothing fits into a budget of none, nor of one byte.
+        self.budget.store(budget.map_or(0, |bytes| bytes.max(1)), Relaxed);
+    }
+
+    fn budget(&self) -> Option<u64> {
+        Some(self.budget.load(Relaxed)).filter(|bytes| *bytes > 0)
     }
 
     /// Takes a sample: `read` gives the bytes that the process holds. Says what the sample has changed.
@@ -73,7 +86,9 @@ impl Memory {
         })?;
         self.resident.store(resident, Relaxed);
         self.settled.fetch_sub(seen, Relaxed);
-        let Some(budget) = self.budget else { return Ok(None) };
+        let Some(budget) = self.budget() else {
+            return Ok(self.over.swap(false, Relaxed).then_some(Change::Kept));
+        };
         let over = is_over(self.over.load(Relaxed), resident, budget);
         Ok(match (self.over.swap(over, Relaxed), over) {
             (false, true) => Some(Change::Over),
@@ -90,7 +105,7 @@ impl Memory {
     pub fn admit(self: &Arc<Self>) -> Result<Newcomer, Problem> {
         let newcomers = self.opening.fetch_add(1, Relaxed).saturating_add(1).saturating_add(self.settled.load(Relaxed));
         let resident = self.resident.load(Relaxed);
-        let has_room = self.budget.is_none_or(|budget| resident == 0 || has_room(resident, newcomers, budget));
+        let has_room = self.budget().is_none_or(|budget| resident == 0 || has_room(resident, newcomers, budget));
         if has_room && !self.over.load(Relaxed) {
             return Ok(Newcomer(self.clone()));
         }
@@ -102,7 +117,7 @@ impl Memory {
     /// How it stands.
     #[must_use]
     pub fn held(&self) -> Held {
-        Held { resident: self.resident.load(Relaxed), budget: self.budget, over: self.over.load(Relaxed) }
+        Held { resident: self.resident.load(Relaxed), budget: self.budget(), over: self.over.load(Relaxed) }
     }
 }
 

@@ -90,6 +90,20 @@ impl Registry {
         registry
     }
 
+    /// Shows these routes from now on, with what was counted of them, and no others but those that still have connections.
+    pub fn show(&self, routes: &[Arc<str>]) {
+        for (at, shard) in self.shards.iter().enumerate() {
+            let mut shard = lock(shard);
+            let Shard { live, routes: shown } = &mut *shard;
+            shown.retain(|route, _| routes.contains(route) || live.iter().any(|entry| entry.route() == route));
+            if at == 0 {
+                for route in routes {
+                    shown.entry(route.clone()).or_default();
+                }
+            }
+        }
+    }
+
     /// Takes a connection in, whose client has just been let in.
     #[must_use]
     pub fn open(self: &Arc<Self>, opening: &Opening, now: Instant) -> Live {

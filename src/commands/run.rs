@@ -1,13 +1,14 @@
-//! `tidegate run`: serve until told to stop.
+//! `tidegate run`: serve until told to stop, and read the file again when told to.
 
 use std::io::{self, IsTerminal as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info};
 
 use super::{exit, runtime, shutdown_signal};
-use crate::config::Config;
+use crate::config::{Config, Problems};
 use crate::gateway::Gateway;
 use crate::process;
 use crate::telemetry::{self, Format, chain};
@@ -22,6 +23,21 @@ pub struct Args {
     pub log_format: Option<LogFormat>,
 }
 
+impl Args {
+    /// The configuration as the file and the arguments make it.
+    fn load(&self) -> Result<Config, Problems> {
+        let mut config = Config::load(&self.file)?;
+        if let Some(format) = self.log_format {
+            config.log.format = match format {
+                LogFormat::Auto => Format::Auto,
+                LogFormat::Human => Format::Human,
+                LogFormat::Json => Format::Json,
+            };
+        }
+        Ok(config)
+    }
+}
+
 /// `--log-format`.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 pub enum LogFormat {
@@ -33,23 +49,16 @@ pub enum LogFormat {
     Json,
 }
 
-/// Loads the file, serves, and stops in order at SIGINT or SIGTERM.
+/// Loads the file, serves, reads it again at SIGHUP, and stops in order at SIGINT or SIGTERM.
 #[must_use]
 pub fn run(args: &Args) -> ExitCode {
-    let mut config = match Config::load(&args.file) {
+    let config = match args.load() {
         Ok(config) => config,
         Err(problems) => {
             eprint!("{}", problems.render(io::stderr().is_terminal()));
             return ExitCode::from(exit::CONFIG);
         }
     };
-    if let Some(format) = args.log_format {
-        config.log.format = match format {
-            LogFormat::Auto => Format::Auto,
-            LogFormat::Human => Format::Human,
-            LogFormat::Json => Format::Json,
-        };
-    }
     if let Err(error) = telemetry::install(&config.log) {
         eprintln!("error: cannot set up logging: {error}");
         return ExitCode::from(exit::FAILED);
@@ -62,15 +71,16 @@ pub fn run(args: &Args) -> ExitCode {
             return ExitCode::from(exit::FAILED);
         }
     };
-    let code = runtime.block_on(serve(config));
+    let code = runtime.block_on(serve(config, args));
     // What is left after the deadline does not hold the process.
     runtime.shutdown_background();
     code
 }
 
-async fn serve(config: Config) -> ExitCode {
-    let signal = match shutdown_signal() {
-        Ok(signal) => signal,
+async fn serve(config: Config, args: &Args) -> ExitCode {
+    let signals = shutdown_signal().and_then(|stop| Ok((stop, signal(SignalKind::hangup())?)));
+    let (stop, mut hangup) = match signals {
+        Ok(signals) => signals,
         Err(error) => {
             error!(%error, "cannot listen for signals");
             return ExitCode::from(exit::FAILED);
@@ -83,9 +93,51 @@ async fn serve(config: Config) -> ExitCode {
             return ExitCode::from(exit::FAILED);
         }
     };
+    let mut stop = std::pin::pin!(stop);
     // Awaited outside the log line: a line that the filter leaves out evaluates nothing.
-    let signal = signal.await;
+    let signal = loop {
+        tokio::select! {
+            biased;
+            signal = &mut stop => break signal,
+            // Those that come while one is answered are one more.
+            _ = hangup.recv() => tokio::select! {
+                () = reload(&gateway, args) => {}
+                signal = &mut stop => break signal,
+            },
+        }
+    };
     info!(signal, "asked to stop");
-    let drained = gateway.stop().await;
+    let mut stopping = std::pin::pin!(gateway.stop());
+    let drained = loop {
+        tokio::select! {
+            drained = &mut stopping => break drained,
+            _ = hangup.recv() => info!("the gateway is stopping, the configuration is not read again"),
+        }
+    };
     ExitCode::from(if drained.cut == 0 { exit::OK } else { exit::CUT })
+}
+
+/// Reads the file again and goes on by it, or says what is wrong with it and goes on as before.
+async fn reload(gateway: &Gateway, args: &Args) {
+    let file = args.file.display();
+    info!(%file, "asked to reload the configuration");
+    let again = args.clone();
+    // On a thread of its own: certificates may be on a disk that does not answer.
+    let loaded = tokio::task::spawn_blocking(move || again.load()).await;
+    match loaded {
+        Ok(Ok(config)) => {
+            if let Err(error) = gateway.reload(&config) {
+                error!(%file, error = chain(&error), "configuration not reloaded, the one before serves on");
+            }
+        }
+        Ok(Err(problems)) => {
+            gateway.reload_refused();
+            let report = problems.render(false);
+            error!(%file, report, "configuration not reloaded, the one before serves on");
+        }
+        Err(error) => {
+            gateway.reload_refused();
+            error!(%file, %error, "configuration not reloaded, the one before serves on");
+        }
+    }
 }

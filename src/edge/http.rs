@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 use std::convert::Infallible;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -12,14 +11,13 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
-use rustls::pki_types::CertificateDer;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::task::TaskTracker;
 use tower::util::BoxCloneSyncService;
 use tower::{Service, ServiceBuilder, ServiceExt as _};
 use tower_http::catch_panic::CatchPanicLayer;
 use uuid::Uuid;
 
+pub(super) use super::current::{Client, Connection};
 use super::handshake;
 use super::hosts::host_of;
 use super::routes::{Found, RouteTable};
@@ -46,7 +44,7 @@ pub fn whole(bytes: impl Into<Bytes>) -> Body {
 /// Answers requests that no route takes; absent, they get 404.
 pub type Fallback = BoxCloneSyncService<Request<()>, Response<Body>, Infallible>;
 
-/// What all client connections share.
+/// What all requests share that one configuration serves.
 pub struct Edge {
     /// From host and path to the route.
     pub routes: RouteTable,
@@ -57,7 +55,7 @@ pub struct Edge {
     /// From the route's settings to its upstream.
     pub bridges: Bridges,
     /// How many may be let in, of the routes in their order.
-    pub limits: Limits,
+    pub limits: Arc<Limits>,
     /// For requests that no route takes.
     pub fallback: Option<Fallback>,
     /// Owner of every client connection's task.
@@ -66,34 +64,20 @@ pub struct Edge {
     pub stop: Stop,
 }
 
-/// One client connection before it is upgraded.
-#[derive(Clone)]
-pub(super) struct Connection {
-    pub edge: Arc<Edge>,
-    pub peer: SocketAddr,
-    pub tls: bool,
-    /// The client's own certificate, which TLS has verified.
-    pub certificate: Option<Arc<CertificateDer<'static>>>,
-    /// Where its listener gives tickets.
-    pub ticket_path: Option<Arc<str>>,
-    /// The place that the connection takes; a WebSocket keeps it.
-    pub slot: Arc<OwnedSemaphorePermit>,
-}
-
 /// The stack of a client connection, outermost first.
 pub(super) fn stack(
-    connection: Connection,
+    client: Client,
 ) -> impl Service<
     Request<Incoming>,
     Response = Response<impl http_body::Body<Data = Bytes, Error: Into<tower::BoxError>> + Send + use<>>,
     Error = Infallible,
     Future: Send,
 > + Clone {
-    let registry = connection.edge.bridges.registry().clone();
+    let registry = client.current.now().bridges.registry().clone();
     ServiceBuilder::new()
         // A defect costs one answer, not the connection without a word.
         .layer(CatchPanicLayer::custom(move |_| panicked(&registry)))
-        .service_fn(move |request| answer(connection.clone(), request))
+        .service_fn(move |request| answer(client.connection(), request))
 }
 
 fn panicked(registry: &Registry) -> Response<Full<Bytes>> {

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -12,9 +13,11 @@ use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use super::http::{Connection, Edge, stack};
+use super::current::Current;
+use super::http::{Client, stack};
 use super::settings::Listener as Settings;
 use super::stream::ClientStream;
 use super::tls;
@@ -48,16 +51,37 @@ pub struct BindError {
 pub struct Listener {
     socket: TcpListener,
     address: SocketAddr,
+    /// Counts the connections that are open: a place of it is taken for each.
     slots: Arc<Semaphore>,
-    reception: Arc<Reception>,
+    reception: Arc<ArcSwap<Reception>>,
 }
 
 /// What every connection of a listener needs. The socket is not part of it: that must be gone as soon as nobody accepts
 /// any more, so that clients are refused and try elsewhere.
 #[derive(Debug)]
-struct Reception {
+pub struct Reception {
     tls: Option<Arc<ServerConfig>>,
     settings: Settings,
+}
+
+/// Where a listener that serves is given other settings. Connections that are open keep those that they came under.
+#[derive(Clone, Debug)]
+pub struct Desk(Arc<ArcSwap<Reception>>);
+
+impl Desk {
+    /// Looks for what of the present reception can serve on in another one; nothing has changed after it.
+    ///
+    /// # Errors
+    ///
+    /// [`BindError`], when the TLS library refuses the settings.
+    pub fn prepare(&self, settings: Settings) -> Result<Reception, BindError> {
+        Ok(Reception::new(settings)?.succeeding(&self.0.load()))
+    }
+
+    /// Connections that are accepted from now on are received like this.
+    pub fn replace(&self, reception: Reception) {
+        self.0.store(Arc::new(reception));
+    }
 }
 
 impl Listener {
@@ -75,14 +99,14 @@ impl Listener {
         socket.bind(settings.address).map_err(failed)?;
         let socket = socket.listen(BACKLOG).map_err(failed)?;
         let address = socket.local_addr().map_err(failed)?;
-        let tls = settings
-            .tls
-            .clone()
-            .map(|certificates| tls::server_config(certificates, settings.clients.clone()))
-            .transpose()
-            .map_err(|error| failed(io::Error::new(io::ErrorKind::InvalidInput, error)))?;
-        let slots = Arc::new(Semaphore::new(settings.max_connections.min(Semaphore::MAX_PERMITS)));
-        Ok(Self { socket, address, slots, reception: Arc::new(Reception { tls, settings }) })
+        let reception = Arc::new(ArcSwap::from_pointee(Reception::new(settings)?));
+        Ok(Self { socket, address, slots: Arc::new(Semaphore::new(Semaphore::MAX_PERMITS)), reception })
+    }
+
+    /// Where it is given other settings while it serves.
+    #[must_use]
+    pub fn desk(&self) -> Desk {
+        Desk(self.reception.clone())
     }
 
     /// Where it listens, with the real port.
@@ -91,14 +115,14 @@ impl Listener {
         self.address
     }
 
-    /// Accepts until the gateway stops. Every connection gets a task of its own on the edge's tracker.
-    pub async fn run(self, edge: Arc<Edge>) {
+    /// Accepts until `stop`. Every connection gets a task of its own on the edge's tracker.
+    pub async fn run(self, current: Arc<Current>, stop: CancellationToken) {
         let Self { socket, address, slots, reception } = self;
         let mut warned: Option<Instant> = None;
         loop {
             let accepted = tokio::select! {
                 accepted = socket.accept() => accepted,
-                () = edge.stop.shutdown.cancelled() => return,
+                () = stop.cancelled() => return,
             };
             let (stream, peer) = match accepted {
                 Ok(accepted) => accepted,
@@ -109,33 +133,65 @@ impl Listener {
                     continue;
                 }
             };
-            let Ok(slot) = slots.clone().try_acquire_owned() else {
+            let reception = reception.load_full();
+            let limit = reception.settings.max_connections;
+            // Nobody else takes places, and a limit that was lowered holds for those who are already in as well.
+            let is_full = Semaphore::MAX_PERMITS.saturating_sub(slots.available_permits()) >= limit;
+            let slot = if is_full { None } else { slots.clone().try_acquire_owned().ok() };
+            let Some(slot) = slot else {
                 // Closed at once, so that the client knows; a place in the backlog would be a hang.
-                edge.bridges.registry().handshake_refused(Handshake::Full);
+                current.now().bridges.registry().handshake_refused(Handshake::Full);
                 if warned.is_none_or(|at| at.elapsed() >= FULL_WARNING_EVERY) {
                     warned = Some(Instant::now());
-                    let limit = reception.settings.max_connections;
                     warn!(listener = %address, limit, "max_connections reached, closing new connections");
                 }
                 continue;
             };
-            let (reception, shared) = (reception.clone(), edge.clone());
-            edge.connections.spawn(async move { reception.serve(stream, peer, slot, shared).await });
+            let shared = current.clone();
+            let serve = async move { reception.serve(stream, peer, slot, shared).await };
+            current.now().connections.spawn(serve);
         }
     }
 }
 
 impl Reception {
-    async fn serve(&self, stream: TcpStream, peer: SocketAddr, slot: OwnedSemaphorePermit, edge: Arc<Edge>) {
+    fn new(settings: Settings) -> Result<Self, BindError> {
+        let refused =
+            |error| BindError { address: settings.address, source: io::Error::new(io::ErrorKind::InvalidInput, error) };
+        let tls = settings.tls.clone();
+        let tls = tls.map(|certificates| tls::server_config(certificates, settings.clients.clone()));
+        let tls = tls.transpose().map_err(refused)?;
+        Ok(Self { tls, settings })
+    }
+
+    /// The same, with the TLS of the one before if that is no different: its clients can then resume their sessions. Where
+    /// client certificates are checked it always is different, because a session that is resumed is not checked again.
+    fn succeeding(mut self, before: &Self) -> Self {
+        let chains = |settings: &Settings| {
+            let keys = settings.tls.iter().flatten();
+            keys.map(|key| key.cert.clone()).collect::<Vec<_>>()
+        };
+        let unchecked = self.settings.clients.is_none() && before.settings.clients.is_none();
+        if let (Some(tls), Some(earlier)) = (&self.tls, &before.tls)
+            && unchecked
+            && chains(&self.settings) == chains(&before.settings)
+            && tls.alpn_protocols == earlier.alpn_protocols
+        {
+            self.tls = Some(earlier.clone());
+        }
+        self
+    }
+
+    async fn serve(&self, stream: TcpStream, peer: SocketAddr, slot: OwnedSemaphorePermit, current: Arc<Current>) {
         // Messages are written whole; waiting for more would only add latency. A failure here shows on the first read.
         let _ = stream.set_nodelay(true);
         // A cold path with a large state: boxed, so that the task of an open connection stays small.
-        let shutdown = edge.stop.shutdown.clone();
+        let shutdown = current.now().stop.shutdown.clone();
         let stream = tokio::select! {
             shaken = Box::pin(self.handshake(stream)) => match shaken {
                 Ok(stream) => stream,
                 Err(error) => {
-                    edge.bridges.registry().handshake_refused(Handshake::Tls);
+                    current.now().bridges.registry().handshake_refused(Handshake::Tls);
                     return debug!(%peer, %error, "TLS handshake failed");
                 }
             },
@@ -143,7 +199,7 @@ impl Reception {
         };
         let certificate = stream.certificate().map(Arc::new);
         let (tls, ticket_path) = (self.tls.is_some(), self.settings.ticket_path.clone());
-        let connection = Connection { edge, peer, tls, certificate, ticket_path, slot: Arc::new(slot) };
+        let client = Client { current, peer, tls, certificate, ticket_path, slot: Arc::new(slot) };
         let mut served = std::pin::pin!(
             http1::Builder::new()
                 .timer(TokioTimer::new())
@@ -151,7 +207,7 @@ impl Reception {
                 .max_headers(self.settings.max_headers)
                 .max_header_size(self.settings.max_header_size)
                 .max_buf_size(self.settings.max_header_size)
-                .serve_connection(TokioIo::new(stream), TowerToHyperService::new(stack(connection)))
+                .serve_connection(TokioIo::new(stream), TowerToHyperService::new(stack(client)))
                 .with_upgrades()
         );
         let ended = tokio::select! {

@@ -15,13 +15,14 @@ use uuid::Uuid;
 
 use super::admit::Checked;
 use super::handshake::{self, Handshake};
-use super::http::{Body, Connection, Edge, add_id, whole};
+use super::http::{Body, Connection, add_id, whole};
 use super::routes::Found;
 use super::stream::ClientStream;
 use super::websocket::WebSocket;
 use crate::access::limits::Place;
+use crate::access::revoked::Revoker;
 use crate::bridge::open::{Asked, Opened, open, prepare};
-use crate::bridge::{self, Bridge};
+use crate::bridge::{self, Bridge, Stop};
 use crate::identity::Holder;
 use crate::protocol::problem::Problem;
 
@@ -64,7 +65,8 @@ impl Connection {
         let slot = self.slot.clone();
         // A fresh, small task: what served the handshake ends and gives its memory back.
         // Boxes: a future keeps the size of all that it was given and of the largest thing that it ever waits for.
-        let let_in = Box::pin(let_in(upgrade, opened, max_message_size, self.edge.clone()));
+        let (stop, revoker) = (self.edge.stop.clone(), self.edge.door.revoker.clone());
+        let let_in = Box::pin(let_in(upgrade, opened, max_message_size, stop, revoker));
         self.edge.connections.spawn(async move {
             if let Some(driven) = let_in.await {
                 driven.await;
@@ -101,19 +103,21 @@ pub(super) fn stopping() -> Problem {
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, "shutting-down", "the gateway is stopping")
 }
 
-/// Waits for the 101 to be on its way, and gives what drives the connection from then on.
+/// Waits for the 101 to be on its way, and gives what drives the connection from then on. It is given what it needs and not
+/// the edge, which ends with its configuration.
 async fn let_in(
     upgrade: OnUpgrade,
     opened: Opened,
     max_message_size: usize,
-    edge: Arc<Edge>,
+    stop: Stop,
+    revoker: Arc<Revoker>,
 ) -> Option<Pin<Box<impl Future<Output = ()>>>> {
     match upgrade.await {
         Ok(upgraded) => {
             let (stream, already_read) = reclaim(upgraded)?;
             let socket = WebSocket::new(stream, already_read, max_message_size);
-            let sent_away = |holder: &Holder| edge.door.revoker.ends(holder);
-            Some(Box::pin(opened.run(socket, edge.stop.clone(), &sent_away)))
+            let sent_away = |holder: &Holder| revoker.ends(holder);
+            Some(Box::pin(opened.run(socket, stop, &sent_away)))
         }
         Err(error) => {
             opened.abandoned(&error);

@@ -48,6 +48,14 @@ impl Refresh {
         Self { rule, due: now, fetching: false, failures: 0, asked: None }
     }
 
+    /// The same by another rule, for whoever fetches from now on. A fetch that is under way is not theirs.
+    #[must_use]
+    pub fn taken_over(&self, rule: RefreshRule, now: Instant) -> Self {
+        let latest = now.checked_add(rule.refresh).unwrap_or(now);
+        let due = if self.fetching { now } else { self.due.min(latest) };
+        Self { rule, due, fetching: false, ..self.clone() }
+    }
+
     /// When the next fetch is due.
     #[must_use]
     pub const fn due(&self) -> Instant {

@@ -89,6 +89,10 @@ metrics! {
     MEMORY_BUDGET = Gauge "memory_budget", BYTES, &[], "Resident memory above which no connection is let in.";
     MEMORY_OVER_BUDGET = Gauge "memory_over_budget", NUMBER, &[],
         "1 while no connection is let in for want of memory, otherwise 0.";
+    CONFIG_RELOADS = Counter "config_reloads", NUMBER, &["result"], "Attempts to reload the configuration.";
+    CONFIG_AGE = Gauge "config_age", SECONDS, &[], "Time since the configuration that is in use was loaded.";
+    CONFIG_STALE = Gauge "config_stale", NUMBER, &[],
+        "1 while the file is not what the gateway runs with, because the newest reload failed, otherwise 0.";
     DRAINING = Gauge "draining", NUMBER, &[], "1 once the gateway was told to stop, otherwise 0.";
     UPTIME = Gauge "uptime", SECONDS, &[], "Time since the gateway started.";
     BUILD = Info "build", NUMBER, &["version"], "The program that runs.";

@@ -1,6 +1,6 @@
 //! What an upstream does by itself: it closes what is idle, checks its endpoints and looks their names up again.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::time::MissedTickBehavior;
@@ -15,9 +15,10 @@ use super::health::{HealthRule, next_check};
 const SWEEP: Duration = Duration::from_secs(5);
 
 impl Upstream {
-    /// Begins all that. The tasks live on the tracker that the upstream was made with, and end with its token.
+    /// Begins all that. The tasks live on the tracker that the upstream was made with, and end with its token, or once nobody
+    /// uses it any more.
     pub fn maintain(self: &Arc<Self>) {
-        self.spawn(sweep(self.clone()));
+        self.spawn(sweep(Arc::downgrade(self)));
         for pool in &self.pools {
             if let Some(rule) = &self.health {
                 self.spawn(keep_checking(pool.clone(), rule.clone()));
@@ -29,7 +30,7 @@ impl Upstream {
     }
 
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        let stop = self.stop.clone();
+        let stop = self.life.token().clone();
         self.tasks.spawn(async move {
             tokio::select! {
                 () = task => {}
@@ -39,10 +40,11 @@ impl Upstream {
     }
 }
 
-async fn sweep(upstream: Arc<Upstream>) {
+async fn sweep(upstream: Weak<Upstream>) {
     let mut every = tokio::time::interval(SWEEP);
     loop {
         every.tick().await;
+        let Some(upstream) = upstream.upgrade() else { return };
         upstream.pools.iter().for_each(|pool| pool.close_idle());
     }
 }

@@ -31,7 +31,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 pub use ask::{Answer, AskError};
@@ -63,7 +63,9 @@ pub struct Upstream {
     health: Option<HealthRule>,
     resolve_interval: Duration,
     tasks: TaskTracker,
-    stop: CancellationToken,
+    /// Ends what the upstream does by itself, with the last that uses it. Its connections end by themselves then: the idle ones
+    /// at once, each other one with its last request.
+    life: DropGuard,
 }
 
 impl Upstream {
@@ -102,7 +104,7 @@ impl Upstream {
             health: settings.health.clone(),
             resolve_interval: settings.resolve_interval,
             tasks: tasks.clone(),
-            stop: stop.clone(),
+            life: stop.child_token().drop_guard(),
         })
     }
 

@@ -48,6 +48,40 @@ pub struct Settings {
     pub idle_timeout: Duration,
 }
 
+/// Whether an upstream by one of them is as good as one by the other.
+impl PartialEq for Settings {
+    fn eq(&self, other: &Self) -> bool {
+        // Named one by one, so that a new one cannot be forgotten.
+        let Self {
+            name,
+            endpoints,
+            balance,
+            slow_start,
+            breaker,
+            health,
+            resolve_interval,
+            reopen_rate,
+            reopen_concurrency,
+            retry_rate,
+            protocol,
+            roots,
+            connect_timeout,
+            max_streams_per_connection,
+            max_idle_connections,
+            idle_timeout,
+        } = self;
+        let anchors = |roots: &Option<Arc<RootCertStore>>| roots.as_ref().map(|roots| roots.roots.clone());
+        (name, endpoints, balance, slow_start) == (&other.name, &other.endpoints, &other.balance, &other.slow_start)
+            && (breaker, health, resolve_interval) == (&other.breaker, &other.health, &other.resolve_interval)
+            && (reopen_rate, reopen_concurrency) == (&other.reopen_rate, &other.reopen_concurrency)
+            && (retry_rate, protocol) == (&other.retry_rate, &other.protocol)
+            && (connect_timeout, idle_timeout) == (&other.connect_timeout, &other.idle_timeout)
+            && *max_streams_per_connection == other.max_streams_per_connection
+            && *max_idle_connections == other.max_idle_connections
+            && anchors(roots) == anchors(&other.roots)
+    }
+}
+
 /// One address of an upstream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {

@@ -355,7 +355,7 @@ async fn a_connection_above_the_limit_is_closed_at_once_and_a_place_that_is_free
 async fn one_listener_speaks_tls_and_another_does_not() {
     let mut upstream = FakeUpstream::start().await;
     let gateway = listening_with(&upstream, "[[listener]]\naddress = \"127.0.0.1:0\"\ntls = false");
-    let [secure, plain] = gateway.gateway.addresses() else { panic!("two listeners") };
+    let [secure, plain] = gateway.gateway.addresses()[..] else { panic!("two listeners") };
     assert_ne!(secure, plain);
     let (_secure, events) = tokio::join!(Client::connect(&gateway), async { upstream.next_open().await.accept() });
 

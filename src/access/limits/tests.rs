@@ -10,7 +10,7 @@ fn limits(connections: u32, per_identity: u32, per_address: u32) -> RouteLimits 
 }
 
 fn one(limits: RouteLimits) -> Limits {
-    Limits::new([limits], PrefixLengths::default())
+    Limits::new([("chat".into(), limits)], PrefixLengths::default())
 }
 
 fn subject(name: &str) -> Subject {
@@ -26,7 +26,7 @@ fn is_empty(limits: &Limits) -> bool {
     limits
         .routes
         .iter()
-        .flatten()
+        .map(|route| &route.live)
         .all(|live| live.connections.load(Relaxed) == 0 && live.identities.len() == 0 && live.addresses.len() == 0)
 }
 
@@ -54,7 +54,7 @@ fn one_identity_has_so_many_whatever_its_address_and_leaves_others_alone() {
 
 #[test]
 fn addresses_with_one_prefix_are_one() {
-    let limits = Limits::new([limits(0, 0, 2)], PrefixLengths { v4: 24, v6: 64 });
+    let limits = Limits::new([("chat".into(), limits(0, 0, 2))], PrefixLengths { v4: 24, v6: 64 });
     let _places = [1, 2].map(|last| limits.admit(0, None, address(last)).unwrap());
     assert_eq!(limits.admit(0, None, address(3)).unwrap_err(), Refused::Address);
     let mapped = "::ffff:192.0.2.9".parse().unwrap();
@@ -67,7 +67,10 @@ fn addresses_with_one_prefix_are_one() {
 
 #[test]
 fn routes_do_not_count_for_each_other() {
-    let limits = Limits::new([limits(1, 0, 0), RouteLimits::default(), limits(1, 0, 0)], PrefixLengths::default());
+    let limits = Limits::new(
+        [("a".into(), limits(1, 0, 0)), ("b".into(), RouteLimits::default()), ("c".into(), limits(1, 0, 0))],
+        PrefixLengths::default(),
+    );
     let _places = [0, 1, 1, 2, 7].map(|route| limits.admit(route, None, address(1)).unwrap());
     for route in [0, 2] {
         assert_eq!(limits.admit(route, None, address(2)).unwrap_err(), Refused::Route);
@@ -81,7 +84,7 @@ fn whoever_is_refused_has_taken_nothing() {
     assert_eq!(limits.admit(0, Some(&subject("ada")), address(1)).unwrap_err(), Refused::Address);
     let second = limits.admit(0, Some(&subject("ada")), address(2)).unwrap();
     assert_eq!(limits.admit(0, Some(&subject("bob")), address(3)).unwrap_err(), Refused::Route);
-    let live = limits.routes[0].as_ref().unwrap();
+    let live = &limits.routes[0].live;
     assert_eq!((live.connections.load(Relaxed), live.identities.len(), live.addresses.len()), (2, 1, 2));
     drop((place, second));
     assert!(is_empty(&limits));
@@ -111,7 +114,7 @@ fn a_crowd_that_has_gone_leaves_no_room_taken() {
     let places: Vec<_> =
         (0..20_000).map(|client| limits.admit(0, Some(&subject(&client.to_string())), address(1)).unwrap()).collect();
     drop(places);
-    let shards = &limits.routes[0].as_ref().unwrap().identities.shards;
+    let shards = &limits.routes[0].live.identities.shards;
     assert!(is_empty(&limits) && shards.iter().all(|shard| shard.lock().unwrap().capacity() <= 64));
 }
 
@@ -126,7 +129,7 @@ fn threads_that_come_and_go_never_are_more_than_the_limit_and_leave_nothing() {
                 for round in 0..5000_u32 {
                     let name = subject(["ada", "bob"][usize::from(thread % 2)]);
                     let Ok(_place) = limits.admit(0, Some(&name), address(thread % 3)) else { continue };
-                    let open = limits.routes[0].as_ref().unwrap().connections.load(Relaxed);
+                    let open = limits.routes[0].live.connections.load(Relaxed);
                     most.fetch_max(open, Relaxed);
                     if round % 7 == 0 {
                         std::thread::yield_now();
@@ -169,4 +172,20 @@ proptest! {
         drop(inside);
         prop_assert!(is_empty(&limits));
     }
+}
+
+#[test]
+fn connections_that_are_open_count_under_limits_that_come_later() {
+    let named = |name: &str, limits| (Arc::from(name), limits);
+    let prefixes = PrefixLengths::default();
+    let before = Limits::new([named("a", limits(0, 0, 2)), named("b", RouteLimits::default())], prefixes);
+    let address = IpAddr::from([10, 0, 0, 1]);
+    let first = before.admit(0, None, address).unwrap();
+    let other = before.admit(1, None, address).unwrap();
+    // The routes have changed places, and the second one is limited now.
+    let after = Limits::new([named("b", limits(1, 0, 0)), named("a", limits(0, 0, 1))], prefixes).succeeding(&before);
+    assert_eq!(after.admit(1, None, address).unwrap_err(), Refused::Address);
+    assert_eq!(after.admit(0, None, address).unwrap_err(), Refused::Route);
+    drop((first, other));
+    assert!(after.admit(1, None, address).is_ok() && after.admit(0, None, address).is_ok());
 }

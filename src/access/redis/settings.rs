@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 
 /// Where Redis is, and how it is spoken to.
 #[derive(Clone, Debug)]
@@ -24,6 +24,26 @@ pub struct Settings {
     pub timeout: Duration,
     /// What all names of keys begin with.
     pub prefix: String,
+}
+
+/// Whether both mean the same Redis in the same way, so that one connection does for both.
+impl PartialEq for Settings {
+    fn eq(&self, other: &Self) -> bool {
+        // Named one by one, so that a new one cannot be forgotten.
+        let Self { nodes, cluster, trust, database, username, password, timeout, prefix } = self;
+        let secret = |password: &Option<SecretString>| password.as_ref().map(|text| text.expose_secret().to_owned());
+        (nodes, cluster, trust, database) == (&other.nodes, &other.cluster, &other.trust, &other.database)
+            && (username, timeout, prefix) == (&other.username, &other.timeout, &other.prefix)
+            && secret(password) == secret(&other.password)
+    }
+}
+
+impl Settings {
+    /// Whether what one of them writes is what the other reads.
+    #[must_use]
+    pub fn is_same_place(&self, other: &Self) -> bool {
+        (&self.nodes, self.database, &self.prefix) == (&other.nodes, other.database, &other.prefix)
+    }
 }
 
 /// One server.

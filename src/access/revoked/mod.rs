@@ -9,6 +9,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use arc_swap::ArcSwapOption;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
@@ -43,7 +44,7 @@ pub type End = dyn Fn(&Revocation) -> usize + Send + Sync;
 /// Takes back what was proven.
 pub struct Revoker {
     set: Revocations,
-    shared: Option<Shared>,
+    shared: ArcSwapOption<Shared>,
     end: Box<End>,
 }
 
@@ -83,7 +84,20 @@ impl Revoker {
         end: impl Fn(&Revocation) -> usize + Send + Sync + 'static,
     ) -> Self {
         let set = Revocations::new(settings.keep, settings.max_entries);
-        Self { set, shared: redis.map(Shared::new), end: Box::new(end) }
+        Self { set, shared: ArcSwapOption::new(shared(redis)), end: Box::new(end) }
+    }
+
+    /// Goes on by these settings and with this Redis. What was taken back stays so.
+    pub fn reconfigure(&self, settings: Settings, redis: Option<Arc<Redis>>) {
+        self.set.limit(settings.keep, settings.max_entries);
+        let is_same = match (&*self.shared.load(), &redis) {
+            (Some(present), Some(redis)) => present.is_in(redis),
+            (None, None) => true,
+            _ => false,
+        };
+        if !is_same {
+            self.shared.store(shared(redis));
+        }
     }
 
     /// Listens to other gateways and forgets what is over, in a task on `tasks` that ends with `stop`.
@@ -132,18 +146,25 @@ impl Revoker {
         // A subject is a name of somebody: it is said in the lines of the connections that end, and not here.
         info!(kind = revocation.what.kind(), closed, "revoked");
         inserted?;
-        if let Some(shared) = &self.shared {
+        let shared = self.shared.load_full();
+        if let Some(shared) = &shared {
             let told = shared.append(&revocation, self.set.max(), self.set.keep()).await;
             told.inspect_err(|error| warn!(%error, "other gateways were not told of a revocation"))?;
         }
-        Ok(Report { closed, told_others: self.shared.is_some() })
+        Ok(Report { closed, told_others: shared.is_some() })
     }
 
     async fn listen(self: Arc<Self>) {
         let (mut position, mut complained) = (Position::default(), false);
+        let mut read: Option<Arc<Shared>> = None;
         loop {
             self.set.forget(SystemTime::now());
-            if let Some(shared) = &self.shared {
+            let shared = self.shared.load_full();
+            if shared.as_ref().map(Arc::as_ptr) != read.as_ref().map(Arc::as_ptr) {
+                // Another Redis: where the first one was read to means nothing there.
+                (position, read) = (Position::default(), shared);
+            }
+            if let Some(shared) = &read {
                 match self.catch_up(shared, &mut position).await {
                     Ok(()) => complained = false,
                     // That it is down is said elsewhere.
@@ -176,6 +197,10 @@ impl Revoker {
             }
         }
     }
+}
+
+fn shared(redis: Option<Arc<Redis>>) -> Option<Arc<Shared>> {
+    redis.map(|redis| Arc::new(Shared::new(redis)))
 }
 
 /// The time in whole milliseconds, as it is told to others; later rather than earlier, so that nothing proven before it is

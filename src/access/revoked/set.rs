@@ -1,7 +1,7 @@
 //! What was taken back and not yet forgotten. The rules alone: the time comes as an argument.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
@@ -15,8 +15,9 @@ const CLOCKS_DIFFER: Duration = Duration::from_mins(1);
 /// Revocations, each kept for the same time, at most so many.
 #[derive(Debug)]
 pub struct Revocations {
-    keep: Duration,
-    max: usize,
+    /// How long each is kept, in milliseconds.
+    keep: AtomicU64,
+    max: AtomicUsize,
     /// How many are kept, so that nobody takes the lock while there is nothing behind it.
     length: AtomicUsize,
     kept: RwLock<Kept>,
@@ -46,7 +47,20 @@ impl Revocations {
     /// None yet; each will be kept for `keep`, and at most `max` of them.
     #[must_use]
     pub fn new(keep: Duration, max: usize) -> Self {
-        Self { keep, max, length: AtomicUsize::new(0), kept: RwLock::default() }
+        let set = Self {
+            keep: AtomicU64::new(0),
+            max: AtomicUsize::new(0),
+            length: AtomicUsize::new(0),
+            kept: RwLock::default(),
+        };
+        set.limit(keep, max);
+        set
+    }
+
+    /// From now on each is kept for `keep`, those included that are there, and no further one taken in while there are `max`.
+    pub fn limit(&self, keep: Duration, max: usize) {
+        self.keep.store(u64::try_from(keep.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.max.store(max, Ordering::Relaxed);
     }
 
     /// Takes one in. False if there is nothing new in it: the same was taken back at that time or later, or it is older than
@@ -65,7 +79,7 @@ impl Revocations {
         let earlier = kept.by_what.get(&revocation.what).copied();
         let inserted = match earlier {
             Some((earlier, _)) if earlier >= at => Ok(false),
-            None if kept.by_what.len() >= self.max => Err(Full),
+            None if kept.by_what.len() >= self.max() => Err(Full),
             _ => {
                 if let Some(earlier) = earlier {
                     kept.order.remove(&earlier);
@@ -138,17 +152,17 @@ impl Revocations {
     /// How long each is kept.
     #[must_use]
     pub fn keep(&self) -> Duration {
-        self.keep
+        Duration::from_millis(self.keep.load(Ordering::Relaxed))
     }
 
     /// How many may be kept.
     #[must_use]
     pub fn max(&self) -> usize {
-        self.max
+        self.max.load(Ordering::Relaxed)
     }
 
     fn is_over(&self, at: SystemTime, now: SystemTime) -> bool {
-        at.checked_add(self.keep).is_some_and(|end| end <= now)
+        at.checked_add(self.keep()).is_some_and(|end| end <= now)
     }
 }
 

@@ -38,6 +38,11 @@ impl Shared {
         Self { redis }
     }
 
+    /// Whether this is where it is.
+    pub(super) fn is_in(&self, redis: &Arc<Redis>) -> bool {
+        Arc::ptr_eq(&self.redis, redis)
+    }
+
     /// Appends one. The stream is cut at about `max` entries: `MINID` would be the better measure, but Redis 6.0 does not
     /// have it. The whole stream is gone when nothing was appended for as long as revocations are kept.
     pub(super) async fn append(&self, revocation: &Revocation, max: usize, keep: Duration) -> Result<(), Unusable> {

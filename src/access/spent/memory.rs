@@ -23,12 +23,17 @@ pub(super) struct Memory {
     hasher: RandomState,
     /// Tickets in all shards, and places that are about to be taken.
     length: AtomicUsize,
-    max: usize,
+    max: AtomicUsize,
 }
 
 impl Memory {
     pub(super) fn new(max: usize) -> Self {
-        Self { shards: Default::default(), hasher: RandomState::new(), length: AtomicUsize::new(0), max }
+        Self { shards: Default::default(), hasher: RandomState::new(), length: AtomicUsize::new(0), max: max.into() }
+    }
+
+    /// At most so many from now on. Those that are remembered stay, however many they are.
+    pub(super) fn set_max(&self, max: usize) {
+        self.max.store(max, Ordering::Relaxed);
     }
 
     /// Remembers a ticket until `until`. One that still holds is never forgotten for another.
@@ -55,7 +60,8 @@ impl Memory {
     }
 
     fn take_place(&self) -> bool {
-        let more = |length: usize| (length < self.max).then_some(length + 1);
+        let max = self.max.load(Ordering::Relaxed);
+        let more = |length: usize| (length < max).then_some(length + 1);
         self.length.try_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
     }
 

@@ -18,11 +18,15 @@ const LEAST: Duration = Duration::from_secs(1);
 
 /// Where spent tickets are remembered.
 #[derive(Debug)]
-pub struct Spent(Store);
+pub struct Spent {
+    store: Store,
+    /// Tickets that hold no longer than this may have been spent where it is not known any more.
+    unknown_until: Option<SystemTime>,
+}
 
 #[derive(Debug)]
 enum Store {
-    Memory(Box<Memory>),
+    Memory(Arc<Memory>),
     Redis(Shared),
 }
 
@@ -42,13 +46,40 @@ impl Spent {
     /// In the memory of this process, of at most `max` tickets at once.
     #[must_use]
     pub fn in_memory(max: usize) -> Self {
-        Self(Store::Memory(Box::new(Memory::new(max))))
+        Self { store: Store::Memory(Arc::new(Memory::new(max))), unknown_until: None }
     }
 
     /// In Redis, for all gateways that use it with the same prefix.
     #[must_use]
     pub fn in_redis(redis: Arc<Redis>) -> Self {
-        Self(Store::Redis(Shared::new(redis)))
+        Self { store: Store::Redis(Shared::new(redis)), unknown_until: None }
+    }
+
+    /// At most so many tickets from now on; nothing if it is not in the memory of this process.
+    pub fn set_max(&self, max: usize) {
+        if let Store::Memory(memory) = &self.store {
+            memory.set_max(max);
+        }
+    }
+
+    /// A store in the memory of this process that remembers the same as this one; `None` if this one is elsewhere.
+    #[must_use]
+    pub fn shared(&self) -> Option<Self> {
+        let Store::Memory(memory) = &self.store else { return None };
+        Some(Self { store: Store::Memory(memory.clone()), unknown_until: self.unknown_until })
+    }
+
+    /// The same store, which does not know what was spent before: tickets that hold until `until` at the longest may be among
+    /// those and are refused.
+    #[must_use]
+    pub fn knowing_nothing_until(self, until: Option<SystemTime>) -> Self {
+        Self { unknown_until: self.unknown_until.max(until), ..self }
+    }
+
+    /// Until when tickets hold of which it does not know whether they were spent.
+    #[must_use]
+    pub fn unknown_until(&self) -> Option<SystemTime> {
+        self.unknown_until
     }
 
     /// Marks a ticket as spent, for the first and only time. `id` is its `jti`, already known to be ours, and `until` the
@@ -59,7 +90,10 @@ impl Spent {
     /// [`NotSpent`]; then it must not be honoured.
     pub async fn spend(&self, id: &str, until: SystemTime) -> Result<(), NotSpent> {
         let now = SystemTime::now();
-        match &self.0 {
+        if self.unknown_until.is_some_and(|unknown| until <= unknown) {
+            return Err(NotSpent::AlreadySpent);
+        }
+        match &self.store {
             Store::Memory(memory) => memory.spend(id, until.max(now + LEAST), now),
             Store::Redis(shared) => shared.spend(id, until.duration_since(now).unwrap_or_default().max(LEAST)).await,
         }
@@ -68,7 +102,7 @@ impl Spent {
     /// Tickets that this process remembers, expired ones included that were not yet forgotten; 0 with Redis.
     #[must_use]
     pub fn remembered(&self) -> usize {
-        match &self.0 {
+        match &self.store {
             Store::Memory(memory) => memory.len(),
             Store::Redis(_) => 0,
         }
