@@ -13,6 +13,7 @@ use crate::edge::Edge;
 use crate::edge::routes::RouteTable;
 use crate::identity::Way;
 use crate::process;
+use crate::proxy::Proxies;
 use crate::upstream::{self, Upstream};
 
 /// The parts that one configuration has made, as far as the next one asks for them.
@@ -22,6 +23,7 @@ pub(super) struct Generation {
     new: usize,
     door: door::Built,
     bridges: Bridges,
+    proxies: Proxies,
     limits: Arc<Limits>,
     /// The keys of identity tokens.
     jwks: Option<Arc<str>>,
@@ -55,10 +57,16 @@ impl Generation {
             Some(before) => limits.succeeding(&before.limits),
             None => limits,
         };
+        let proxies = Proxies::new(
+            objects.iter().cloned(),
+            lasting.proxied.clone(),
+            config.identity.clone(),
+            lasting.stop.shutdown.clone(),
+        );
         let bridges = Bridges::new(objects, lasting.registry.clone(), lasting.memory.clone())
             .with_signer(config.identity.clone());
         let jwks = config.identity.as_ref().map(|signer| signer.jwks().clone());
-        Ok(Self { upstreams, new, door, bridges, limits: Arc::new(limits), jwks })
+        Ok(Self { upstreams, new, door, bridges, proxies, limits: Arc::new(limits), jwks })
     }
 
     /// What requests are served by.
@@ -74,6 +82,7 @@ impl Generation {
             door: self.door.door.clone(),
             limits: self.limits.clone(),
             bridges: self.bridges.clone(),
+            proxies: self.proxies.clone(),
             fallback: lasting.fallback.clone(),
             connections: lasting.connections.clone(),
             stop: lasting.stop.clone(),

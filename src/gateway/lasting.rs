@@ -14,6 +14,7 @@ use crate::bridge::memory::Memory;
 use crate::bridge::registry::Registry;
 use crate::config::Config;
 use crate::edge::Fallback;
+use crate::proxy;
 
 /// What every configuration finds and leaves.
 pub(super) struct Lasting {
@@ -29,6 +30,7 @@ pub(super) struct Lasting {
     /// Ends the observers.
     pub(super) look_away: CancellationToken,
     pub(super) registry: Arc<Registry>,
+    pub(super) proxied: Arc<proxy::registry::Registry>,
     pub(super) memory: Arc<Memory>,
     pub(super) fallback: Option<Fallback>,
     pub(super) started: Instant,
@@ -48,6 +50,7 @@ impl Lasting {
             stop: Stop::default(),
             disconnect: CancellationToken::new(),
             registry: Arc::default(),
+            proxied: Arc::default(),
             memory: memory::watch(memory::budget(config.server.max_memory), &observers, &look_away),
             observers,
             look_away,
@@ -67,6 +70,8 @@ impl Lasting {
         self.memory.set_budget(memory::budget(config.server.max_memory));
         let routes: Vec<_> = config.routes.iter().map(|route| route.path.clone()).collect();
         self.registry.show(&routes);
+        let proxied = config.routes.iter().filter(|route| route.proxy.is_some());
+        self.proxied.show(proxied.map(|route| route.path.clone()));
     }
 
     /// How long connections may take to end.
