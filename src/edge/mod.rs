@@ -14,6 +14,7 @@ pub mod routes;
 pub mod settings;
 mod site;
 mod stream;
+mod stream_http2;
 pub mod tls;
 mod tunnelled;
 mod upgrade;
