@@ -15,6 +15,7 @@ pub mod routes;
 pub mod settings;
 mod site;
 mod stream;
+mod stream_http2;
 pub mod tls;
 mod tunnelled;
 mod upgrade;

@@ -214,6 +214,7 @@ mod tests {
             path: path.into(),
             origins: Vec::new(),
             missing_origin: MissingOrigin::Allow,
+            websocket_over_http2: true,
             auth: Auth::None,
             limits: RouteLimits::default(),
             bridge: None,

@@ -49,6 +49,8 @@ pub struct Route {
     pub origins: Vec<OriginPattern>,
     /// Whether those are let in that name no origin.
     pub missing_origin: MissingOrigin,
+    /// Whether WebSockets may come over HTTP/2 (RFC 8441), several on one connection.
+    pub websocket_over_http2: bool,
     /// Who is let in.
     pub auth: Auth,
     /// How many are let in at once.

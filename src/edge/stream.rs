@@ -6,10 +6,13 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, Bytes};
+use hyper::upgrade::Upgraded;
 use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
+
+use super::stream_http2::Http2Stream;
 
 /// How much is read at once of a stream without TLS, where it is read without a buffer of the reader's.
 const READ: usize = 8 * 1024;
@@ -18,14 +21,22 @@ const READ: usize = 8 * 1024;
 #[derive(Debug)]
 pub(super) enum ClientStream {
     /// As it comes.
-    Plain(PlainStream),
+    Plain(Buffered<TcpStream>),
     /// Through TLS.
     Tls(Box<TlsStream<TcpStream>>),
+    /// One stream of an HTTP/2 connection.
+    Http2(Box<Buffered<Http2Stream>>),
 }
 
 impl From<TcpStream> for ClientStream {
     fn from(stream: TcpStream) -> Self {
-        Self::Plain(PlainStream { stream, unused: Bytes::new() })
+        Self::Plain(Buffered::from(stream))
+    }
+}
+
+impl From<Upgraded> for ClientStream {
+    fn from(upgraded: Upgraded) -> Self {
+        Self::Http2(Box::new(Buffered::from(Http2Stream::from(upgraded))))
     }
 }
 
@@ -38,17 +49,51 @@ impl ClientStream {
     }
 }
 
-/// A TCP stream and what was read of it and is not yet used: nothing, nearly always.
+/// A stream and what was read of it and is not yet used: nothing, nearly always.
 #[derive(Debug)]
-pub(super) struct PlainStream {
-    stream: TcpStream,
+pub(super) struct Buffered<S> {
+    stream: S,
     unused: Bytes,
+}
+
+impl<S> From<S> for Buffered<S> {
+    fn from(stream: S) -> Self {
+        Self { stream, unused: Bytes::new() }
+    }
+}
+
+impl<S: AsyncRead + Unpin> Buffered<S> {
+    fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.unused.is_empty() {
+            return Pin::new(&mut self.stream).poll_read(cx, buffer);
+        }
+        let now = self.unused.len().min(buffer.remaining());
+        buffer.put_slice(&self.unused.split_to(now));
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_fill_buf(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<&[u8]>> {
+        if self.unused.is_empty() {
+            let mut read = [MaybeUninit::uninit(); READ];
+            let mut read = ReadBuf::uninit(&mut read);
+            ready!(Pin::new(&mut self.stream).poll_read(cx, &mut read))?;
+            self.unused = Bytes::copy_from_slice(read.filled());
+        }
+        Poll::Ready(Ok(&self.unused))
+    }
+
+    fn consume(&mut self, amount: usize) {
+        self.unused.advance(amount.min(self.unused.len()));
+        if self.unused.is_empty() {
+            self.unused = Bytes::new();
+        }
+    }
 }
 
 macro_rules! either {
     ($stream:expr, $inner:ident => $call:expr) => {
         match $stream.get_mut() {
-            Self::Plain(PlainStream { stream, .. }) => {
+            Self::Plain(Buffered { stream, .. }) => {
                 let $inner = Pin::new(stream);
                 $call
             }
@@ -56,50 +101,40 @@ macro_rules! either {
                 let $inner = Pin::new(stream.as_mut());
                 $call
             }
+            Self::Http2(stream) => {
+                let $inner = Pin::new(&mut stream.stream);
+                $call
+            }
         }
     };
 }
 
 impl AsyncRead for ClientStream {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if let Self::Plain(PlainStream { unused, .. }) = self.as_mut().get_mut()
-            && !unused.is_empty()
-        {
-            let now = unused.len().min(buffer.remaining());
-            buffer.put_slice(&unused.split_to(now));
-            return Poll::Ready(Ok(()));
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => stream.poll_read(cx, buffer),
+            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_read(cx, buffer),
+            Self::Http2(stream) => stream.poll_read(cx, buffer),
         }
-        either!(self, stream => stream.poll_read(cx, buffer))
     }
 }
 
-/// TLS has what it decrypted in a buffer of its own; reading it there is one copy less. A stream without TLS has a buffer
-/// only while something in it is not used.
+/// TLS has what it decrypted in a buffer of its own; reading it there is one copy less. The others have a buffer only while
+/// something in it is not used.
 impl AsyncBufRead for ClientStream {
     fn poll_fill_buf(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<&[u8]>> {
         match self.get_mut() {
-            Self::Plain(PlainStream { stream, unused }) => {
-                if unused.is_empty() {
-                    let mut read = [MaybeUninit::uninit(); READ];
-                    let mut read = ReadBuf::uninit(&mut read);
-                    ready!(Pin::new(stream).poll_read(cx, &mut read))?;
-                    *unused = Bytes::copy_from_slice(read.filled());
-                }
-                Poll::Ready(Ok(unused))
-            }
+            Self::Plain(stream) => stream.poll_fill_buf(cx),
             Self::Tls(stream) => Pin::new(stream.as_mut()).poll_fill_buf(cx),
+            Self::Http2(stream) => stream.poll_fill_buf(cx),
         }
     }
 
     fn consume(self: Pin<&mut Self>, amount: usize) {
         match self.get_mut() {
-            Self::Plain(PlainStream { unused, .. }) => {
-                unused.advance(amount.min(unused.len()));
-                if unused.is_empty() {
-                    *unused = Bytes::new();
-                }
-            }
+            Self::Plain(stream) => stream.consume(amount),
             Self::Tls(stream) => Pin::new(stream.as_mut()).consume(amount),
+            Self::Http2(stream) => stream.consume(amount),
         }
     }
 }
@@ -127,8 +162,9 @@ impl AsyncWrite for ClientStream {
 
     fn is_write_vectored(&self) -> bool {
         match self {
-            Self::Plain(PlainStream { stream, .. }) => stream.is_write_vectored(),
+            Self::Plain(Buffered { stream, .. }) => stream.is_write_vectored(),
             Self::Tls(stream) => stream.is_write_vectored(),
+            Self::Http2(stream) => stream.stream.is_write_vectored(),
         }
     }
 }
