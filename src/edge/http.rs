@@ -20,6 +20,7 @@ use tower::{Service, ServiceBuilder, ServiceExt as _};
 use tower_http::catch_panic::CatchPanicLayer;
 use uuid::Uuid;
 
+use super::diagnostic::Diagnostics;
 use super::handshake;
 use super::hosts::host_of;
 use super::routes::{Found, RouteTable};
@@ -76,6 +77,8 @@ pub(super) struct Connection {
     pub certificate: Option<Arc<CertificateDer<'static>>>,
     /// Where its listener gives tickets.
     pub ticket_path: Option<Arc<str>>,
+    /// Where its listener is asked by a doctor.
+    pub diagnostics: Option<Arc<Diagnostics>>,
     /// The place that the connection takes; a WebSocket keeps it.
     pub slot: Arc<OwnedSemaphorePermit>,
 }
@@ -115,6 +118,8 @@ impl Connection {
         let id = Uuid::now_v7();
         let answered = if self.is_for_tickets(&head) {
             Ok(self.ticket(id, &head, body).await)
+        } else if let Some(endpoint) = self.diagnostics_for(&head) {
+            Ok(self.diagnose(&endpoint, id, &head, body, &mut upgrade).await)
         } else {
             match self.find(&head) {
                 Ok(Some((found, host))) => self.routed(id, &head, body, &found, host, &mut upgrade).await,

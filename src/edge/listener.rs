@@ -14,6 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
 use tracing::{debug, warn};
 
+use super::diagnostic::Diagnostics;
 use super::http::{Connection, Edge, stack};
 use super::settings::Listener as Settings;
 use super::stream::ClientStream;
@@ -58,6 +59,7 @@ pub struct Listener {
 struct Reception {
     tls: Option<Arc<ServerConfig>>,
     settings: Settings,
+    diagnostics: Option<Arc<Diagnostics>>,
 }
 
 impl Listener {
@@ -82,7 +84,8 @@ impl Listener {
             .transpose()
             .map_err(|error| failed(io::Error::new(io::ErrorKind::InvalidInput, error)))?;
         let slots = Arc::new(Semaphore::new(settings.max_connections.min(Semaphore::MAX_PERMITS)));
-        Ok(Self { socket, address, slots, reception: Arc::new(Reception { tls, settings }) })
+        let diagnostics = settings.diagnostics.clone().map(Diagnostics::new).map(Arc::new);
+        Ok(Self { socket, address, slots, reception: Arc::new(Reception { tls, settings, diagnostics }) })
     }
 
     /// Where it listens, with the real port.
@@ -143,7 +146,8 @@ impl Reception {
         };
         let certificate = stream.certificate().map(Arc::new);
         let (tls, ticket_path) = (self.tls.is_some(), self.settings.ticket_path.clone());
-        let connection = Connection { edge, peer, tls, certificate, ticket_path, slot: Arc::new(slot) };
+        let diagnostics = self.diagnostics.clone();
+        let connection = Connection { edge, peer, tls, certificate, ticket_path, diagnostics, slot: Arc::new(slot) };
         let mut served = std::pin::pin!(
             http1::Builder::new()
                 .timer(TokioTimer::new())

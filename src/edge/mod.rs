@@ -3,6 +3,7 @@
 mod admit;
 mod cors;
 pub mod credential;
+pub mod diagnostic;
 pub mod handshake;
 pub mod hosts;
 mod http;
