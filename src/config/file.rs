@@ -37,6 +37,7 @@ password = {}
 [revocation]
 [[listener]]
 tls = {}
+diagnostics_token = {}
 [upstream.x]
 endpoints = [{}]
 health = {}

@@ -12,7 +12,7 @@ use toml::de::DeValue;
 use super::field::{Field, Located};
 use super::pem::Files;
 use super::reader::TableReader;
-use super::{ANY_DURATION, problem::quote};
+use super::{ANY_DURATION, diagnostics, problem::quote};
 use crate::edge::settings::Listener;
 use crate::edge::tls::client_verifier;
 
@@ -37,6 +37,7 @@ pub(super) fn read(mut table: TableReader<'_>, files: Files<'_>) -> Option<Locat
     let max_header_size = table.size("max_header_size", 16 * 1024, 8 * 1024..=1024 * 1024);
     let max_headers = table.integer("max_headers", 100, 1..=10_000);
     let ticket_path = ticket_path(&mut table);
+    let diagnostics = diagnostics::read(&mut table, ticket_path.as_deref(), files);
     table.finish();
 
     let address = address?;
@@ -53,6 +54,7 @@ pub(super) fn read(mut table: TableReader<'_>, files: Files<'_>) -> Option<Locat
         max_header_size,
         max_headers,
         ticket_path,
+        diagnostics,
     };
     Some(Located { value: listener, span: address.span })
 }

@@ -8,6 +8,7 @@
 mod admin;
 mod auth;
 mod bridge;
+mod diagnostics;
 mod endpoints;
 mod field;
 mod file;

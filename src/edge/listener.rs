@@ -16,8 +16,13 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
+<<<<<<< HEAD
 use super::current::Current;
 use super::http::{Client, stack};
+=======
+use super::diagnostic::Diagnostics;
+use super::http::{Connection, Edge, stack};
+>>>>>>> w/d
 use super::settings::Listener as Settings;
 use super::stream::ClientStream;
 use super::tls;
@@ -62,6 +67,7 @@ pub struct Listener {
 pub struct Reception {
     tls: Option<Arc<ServerConfig>>,
     settings: Settings,
+    diagnostics: Option<Arc<Diagnostics>>,
 }
 
 /// Where a listener that serves is given other settings. Connections that are open keep those that they came under.
@@ -99,6 +105,7 @@ impl Listener {
         socket.bind(settings.address).map_err(failed)?;
         let socket = socket.listen(BACKLOG).map_err(failed)?;
         let address = socket.local_addr().map_err(failed)?;
+<<<<<<< HEAD
         let reception = Arc::new(ArcSwap::from_pointee(Reception::new(settings)?));
         Ok(Self { socket, address, slots: Arc::new(Semaphore::new(Semaphore::MAX_PERMITS)), reception })
     }
@@ -107,6 +114,17 @@ impl Listener {
     #[must_use]
     pub fn desk(&self) -> Desk {
         Desk(self.reception.clone())
+=======
+        let tls = settings
+            .tls
+            .clone()
+            .map(|certificates| tls::server_config(certificates, settings.clients.clone()))
+            .transpose()
+            .map_err(|error| failed(io::Error::new(io::ErrorKind::InvalidInput, error)))?;
+        let slots = Arc::new(Semaphore::new(settings.max_connections.min(Semaphore::MAX_PERMITS)));
+        let diagnostics = settings.diagnostics.clone().map(Diagnostics::new).map(Arc::new);
+        Ok(Self { socket, address, slots, reception: Arc::new(Reception { tls, settings, diagnostics }) })
+>>>>>>> w/d
     }
 
     /// Where it listens, with the real port.
@@ -199,7 +217,12 @@ impl Reception {
         };
         let certificate = stream.certificate().map(Arc::new);
         let (tls, ticket_path) = (self.tls.is_some(), self.settings.ticket_path.clone());
+<<<<<<< HEAD
         let client = Client { current, peer, tls, certificate, ticket_path, slot: Arc::new(slot) };
+=======
+        let diagnostics = self.diagnostics.clone();
+        let connection = Connection { edge, peer, tls, certificate, ticket_path, diagnostics, slot: Arc::new(slot) };
+>>>>>>> w/d
         let mut served = std::pin::pin!(
             http1::Builder::new()
                 .timer(TokioTimer::new())

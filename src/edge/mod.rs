@@ -4,6 +4,7 @@ mod admit;
 mod cors;
 pub mod credential;
 pub mod current;
+pub mod diagnostic;
 pub mod handshake;
 pub mod hosts;
 mod http;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::sign::CertifiedKey;
 
+use super::diagnostic;
 use super::hosts::HostPattern;
 use super::origin::{Origin, OriginPattern};
 use crate::access::limits::RouteLimits;
@@ -34,6 +35,8 @@ pub struct Listener {
     pub max_headers: usize,
     /// Where tickets are issued, if there are any; `None` is nowhere.
     pub ticket_path: Option<Arc<str>>,
+    /// Where `tidegate doctor` asks; `None` is nowhere.
+    pub diagnostics: Option<diagnostic::Settings>,
 }
 
 /// What matches a request, and where it goes.

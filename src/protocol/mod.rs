@@ -1,6 +1,7 @@
 //! Pure formats: bytes in, values out. Nothing here knows a runtime, a socket or a clock.
 
 pub mod close;
+pub mod diagnostic;
 pub mod headers;
 pub mod hop;
 pub mod message;
