@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 use rustls::pki_types::CertificateDer;
 use tokio::sync::OwnedSemaphorePermit;
 
+use super::diagnostic::Diagnostics;
 use super::http::Edge;
 
 /// The edge as the newest configuration makes it. Whoever asks holds what it was given for one request and no longer, so that
@@ -44,6 +45,8 @@ pub(super) struct Client {
     pub certificate: Option<Arc<CertificateDer<'static>>>,
     /// Where its listener gives tickets.
     pub ticket_path: Option<Arc<str>>,
+    /// Where its listener is asked by a doctor.
+    pub diagnostics: Option<Arc<Diagnostics>>,
     /// The place that the connection takes; a WebSocket keeps it.
     pub slot: Arc<OwnedSemaphorePermit>,
 }

@@ -17,11 +17,7 @@ use tower::{Service, ServiceBuilder, ServiceExt as _};
 use tower_http::catch_panic::CatchPanicLayer;
 use uuid::Uuid;
 
-<<<<<<< HEAD
 pub(super) use super::current::{Client, Connection};
-=======
-use super::diagnostic::Diagnostics;
->>>>>>> w/d
 use super::handshake;
 use super::hosts::host_of;
 use super::routes::{Found, RouteTable};
@@ -71,25 +67,6 @@ pub struct Edge {
     pub stop: Stop,
 }
 
-<<<<<<< HEAD
-=======
-/// One client connection before it is upgraded.
-#[derive(Clone)]
-pub(super) struct Connection {
-    pub edge: Arc<Edge>,
-    pub peer: SocketAddr,
-    pub tls: bool,
-    /// The client's own certificate, which TLS has verified.
-    pub certificate: Option<Arc<CertificateDer<'static>>>,
-    /// Where its listener gives tickets.
-    pub ticket_path: Option<Arc<str>>,
-    /// Where its listener is asked by a doctor.
-    pub diagnostics: Option<Arc<Diagnostics>>,
-    /// The place that the connection takes; a WebSocket keeps it.
-    pub slot: Arc<OwnedSemaphorePermit>,
-}
-
->>>>>>> w/d
 /// The stack of a client connection, outermost first.
 pub(super) fn stack(
     client: Client,

@@ -16,13 +16,9 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-<<<<<<< HEAD
 use super::current::Current;
-use super::http::{Client, stack};
-=======
 use super::diagnostic::Diagnostics;
-use super::http::{Connection, Edge, stack};
->>>>>>> w/d
+use super::http::{Client, stack};
 use super::settings::Listener as Settings;
 use super::stream::ClientStream;
 use super::tls;
@@ -105,7 +101,6 @@ impl Listener {
         socket.bind(settings.address).map_err(failed)?;
         let socket = socket.listen(BACKLOG).map_err(failed)?;
         let address = socket.local_addr().map_err(failed)?;
-<<<<<<< HEAD
         let reception = Arc::new(ArcSwap::from_pointee(Reception::new(settings)?));
         Ok(Self { socket, address, slots: Arc::new(Semaphore::new(Semaphore::MAX_PERMITS)), reception })
     }
@@ -114,17 +109,6 @@ impl Listener {
     #[must_use]
     pub fn desk(&self) -> Desk {
         Desk(self.reception.clone())
-=======
-        let tls = settings
-            .tls
-            .clone()
-            .map(|certificates| tls::server_config(certificates, settings.clients.clone()))
-            .transpose()
-            .map_err(|error| failed(io::Error::new(io::ErrorKind::InvalidInput, error)))?;
-        let slots = Arc::new(Semaphore::new(settings.max_connections.min(Semaphore::MAX_PERMITS)));
-        let diagnostics = settings.diagnostics.clone().map(Diagnostics::new).map(Arc::new);
-        Ok(Self { socket, address, slots, reception: Arc::new(Reception { tls, settings, diagnostics }) })
->>>>>>> w/d
     }
 
     /// Where it listens, with the real port.
@@ -179,7 +163,8 @@ impl Reception {
         let tls = settings.tls.clone();
         let tls = tls.map(|certificates| tls::server_config(certificates, settings.clients.clone()));
         let tls = tls.transpose().map_err(refused)?;
-        Ok(Self { tls, settings })
+        let diagnostics = settings.diagnostics.clone().map(Diagnostics::new).map(Arc::new);
+        Ok(Self { tls, settings, diagnostics })
     }
 
     /// The same, with the TLS of the one before if that is no different: its clients can then resume their sessions. Where
@@ -217,12 +202,8 @@ impl Reception {
         };
         let certificate = stream.certificate().map(Arc::new);
         let (tls, ticket_path) = (self.tls.is_some(), self.settings.ticket_path.clone());
-<<<<<<< HEAD
-        let client = Client { current, peer, tls, certificate, ticket_path, slot: Arc::new(slot) };
-=======
         let diagnostics = self.diagnostics.clone();
-        let connection = Connection { edge, peer, tls, certificate, ticket_path, diagnostics, slot: Arc::new(slot) };
->>>>>>> w/d
+        let client = Client { current, peer, tls, certificate, ticket_path, diagnostics, slot: Arc::new(slot) };
         let mut served = std::pin::pin!(
             http1::Builder::new()
                 .timer(TokioTimer::new())

@@ -13,12 +13,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
-use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Response, StatusCode, request};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
-use hyper::ext::Protocol;
 use hyper::upgrade::OnUpgrade;
 use secrecy::{ExposeSecret as _, SecretString};
 use uuid::Uuid;
@@ -26,7 +24,7 @@ use uuid::Uuid;
 use self::slots::{Slot, Slots};
 use super::handshake;
 use super::http::{Body, Connection, add_id, whole};
-use super::upgrade::stopping;
+use super::upgrade::{stopping, switched};
 use crate::access::rates::Rates;
 use crate::protocol::diagnostic::{
     DOCTOR_VERSION, Events, LARGEST_UPLOAD, LONGEST_MS, Probe, Seen, TIDEGATE_DOCTOR, Upload, Wanted,
@@ -115,7 +113,7 @@ impl Connection {
         body: Incoming,
         upgrade: &mut Option<OnUpgrade>,
     ) -> Response<Body> {
-        let answered = self.examined(endpoint, head, body, upgrade).await;
+        let answered = self.examined(endpoint, id, head, body, upgrade).await;
         let mut response = answered.unwrap_or_else(|problem| self.refuse(problem, head, id));
         let fields = response.headers_mut();
         fields.insert(TIDEGATE_DOCTOR, DOCTOR_VERSION);
@@ -126,6 +124,7 @@ impl Connection {
     async fn examined(
         &self,
         endpoint: &Diagnostics,
+        id: Uuid,
         head: &request::Parts,
         body: Incoming,
         upgrade: &mut Option<OnUpgrade>,
@@ -138,7 +137,7 @@ impl Connection {
         let Wanted { probe, nonce } = Wanted::parse(head.uri.query().unwrap_or_default())
             .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, "bad-probe", error.to_string()))?;
         if let Probe::Echo = probe {
-            return self.echo(endpoint, head, upgrade);
+            return self.echo(endpoint, id, head, upgrade);
         }
         let method = if probe == Probe::Upload { Method::POST } else { Method::GET };
         if head.method != method {
@@ -177,23 +176,15 @@ impl Connection {
         response
     }
 
-    /// A WebSocket over HTTP/1.1 by its handshake, or over HTTP/2 by extended CONNECT (RFC 8441).
+    /// A WebSocket over either version of HTTP.
     fn echo(
         &self,
         endpoint: &Diagnostics,
+        id: Uuid,
         head: &request::Parts,
         upgrade: &mut Option<OnUpgrade>,
     ) -> Result<Response<Body>, Problem> {
-        let extended = head.extensions.get::<Protocol>().is_some_and(|protocol| protocol.as_str() == "websocket");
-        let mut response = Response::new(whole(Bytes::new()));
-        if !(extended && head.method == Method::CONNECT) {
-            let accept = handshake::check(head)?.accept;
-            *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-            let fields = response.headers_mut();
-            fields.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-            fields.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
-            fields.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
-        }
+        let response = switched(handshake::check(head)?.accept, None, id);
         let longest = Duration::from_millis(LONGEST_MS);
         let slot = endpoint.slot(longest)?;
         let upgrade = upgrade.take().ok_or_else(stopping)?;
