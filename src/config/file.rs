@@ -45,7 +45,7 @@ breaker = {}
 limits = {}
 bridge = { reconnect = {} }
 legacy = {}
-proxy = {}
+proxy = { stream = {} }
 ";
 
 /// The text of a file.

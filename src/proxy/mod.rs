@@ -1,13 +1,14 @@
 //! The reverse proxy: everything that is no WebSocket, streamed to an upstream and back.
 
 mod settings;
+pub mod stream;
 
 use std::net::SocketAddr;
 
 use http::request;
 use uuid::Uuid;
 
-pub use settings::Settings;
+pub use settings::{Cors, Settings};
 
 use crate::identity::Identity;
 
