@@ -32,6 +32,7 @@ use crate::bridge::registry::Registry;
 use crate::bridge::{Bridges, Stop};
 use crate::protocol::headers;
 use crate::protocol::problem::Problem;
+use crate::proxy::Proxies;
 use crate::telemetry::{self, Refused};
 
 /// Body of an answer to a client. One that fails ends the answer so that the client can tell: by a reset, or a close.
@@ -56,6 +57,8 @@ pub struct Edge {
     pub door: Arc<Door>,
     /// From the route's settings to its upstream.
     pub bridges: Bridges,
+    /// From the route's settings to its proxy.
+    pub proxies: Proxies,
     /// How many may be let in, of the routes in their order.
     pub limits: Limits,
     /// For requests that no route takes.

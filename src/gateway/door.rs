@@ -18,7 +18,8 @@ use crate::access::spent::Spent;
 use crate::access::ticket::{self, Store, Tickets};
 use crate::access::{self, Counter, Done, Door};
 use crate::bridge::registry::Registry;
-use crate::identity::Way;
+use crate::identity::{Revocation, Way};
+use crate::proxy::stream::Streams;
 use crate::upstream::Upstream;
 
 /// What the configuration says about it.
@@ -35,6 +36,7 @@ pub(super) fn build(
     plans: Plans,
     upstreams: &[Arc<Upstream>],
     registry: &Arc<Registry>,
+    streams: &Arc<Streams>,
     tasks: &TaskTracker,
     stop: &CancellationToken,
 ) -> Result<Door, StartError> {
@@ -48,8 +50,11 @@ pub(super) fn build(
         Some(Cookie::new(cookie, upstream, prefixes))
     });
     let tickets = ticket.map(|ticket| counter(&ticket, callers, redis.clone())).transpose()?;
-    let live = registry.clone();
-    let revoker = Arc::new(Revoker::new(revocation, redis.clone(), move |revocation| live.revoke(revocation)));
+    let (live, open) = (registry.clone(), streams.clone());
+    let end = move |revocation: &Revocation| live.revoke(revocation) + open.revoke(revocation);
+    let revoker = Arc::new(Revoker::new(revocation, redis.clone(), end));
+    let asked = Arc::downgrade(&revoker);
+    streams.ask(move |holder| asked.upgrade().is_some_and(|revoker| revoker.ends(holder)));
     revoker.follow(tasks, stop.clone());
     Ok(Door { bearer, cookie, mtls: proofs.mtls.map(Mtls::new), tickets, revoker, redis, prefixes })
 }

@@ -2,6 +2,7 @@
 
 pub mod close;
 pub mod headers;
+pub mod hop;
 pub mod message;
 pub mod problem;
 pub mod query;

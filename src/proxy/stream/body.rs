@@ -1,5 +1,6 @@
 //! The body of an event stream on its way to a client.
 
+use std::error::Error;
 use std::fmt;
 use std::future::Future as _;
 use std::pin::Pin;
@@ -25,11 +26,22 @@ const HEARTBEAT: Bytes = Bytes::from_static(b":\n\n");
 /// How many chunks pass without a look at whether the stream has to end, while upstream has always more.
 const UNSEEN: u32 = 32;
 
-type Polled<E> = Poll<Option<Result<Bytes, E>>>;
+/// Where a stream comes from.
+pub(super) trait Source: http_body::Body<Data = Bytes, Error: Error + Send + Sync + 'static> + Unpin {
+    /// It is not read to its end, because of something on this side.
+    fn ended_here(&mut self);
+}
 
-/// Passes each chunk on at once and puts heartbeats in between events. Whatever goes wrong upstream, its end is a clean
-/// one: half an event at the end is dropped by the client (WHATWG HTML, "Interpreting an event stream"), and it comes back.
-pub(super) struct Delivered<B> {
+/// An event stream was not all, and its client would not find out by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the event stream was broken off: {}", .0.label())]
+pub(super) struct BrokenOff(Cause);
+
+/// Passes each chunk on at once and puts heartbeats in between events.
+///
+/// For a client that comes back, the end is always a clean one: half an event at the end is dropped by the client (WHATWG
+/// HTML, "Interpreting an event stream").
+pub(super) struct Delivered<B: Source> {
     /// Upstream's body; `None` once it is over.
     body: Option<B>,
     decoder: Option<Box<Decoder>>,
@@ -37,6 +49,8 @@ pub(super) struct Delivered<B> {
     place: Option<(Mark, Boundary)>,
     /// Goes out before anything else.
     first: Option<Bytes>,
+    /// Whether its client comes back by itself, as an `EventSource` does.
+    comes_back: bool,
     /// How long the client is told to wait when the gateway stops, in milliseconds.
     reconnect: u64,
     pace: Pace,
@@ -47,11 +61,9 @@ pub(super) struct Delivered<B> {
     bytes: u64,
     chunks: u32,
     cause: Cause,
-    /// Held for as long as the stream is open.
-    _held: Box<dyn Send>,
 }
 
-impl<B> fmt::Debug for Delivered<B> {
+impl<B: Source> fmt::Debug for Delivered<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Delivered").field("id", &self.live.entry.id).finish_non_exhaustive()
     }
@@ -60,22 +72,23 @@ impl<B> fmt::Debug for Delivered<B> {
 /// What a stream begins with.
 pub(super) struct Beginning {
     pub(super) coding: Coding,
+    pub(super) comes_back: bool,
     pub(super) reconnect: u64,
     pub(super) pace: Pace,
     pub(super) shutdown: WaitForCancellationFutureOwned,
     pub(super) live: Live,
-    pub(super) held: Box<dyn Send>,
 }
 
-impl<B> Delivered<B> {
+impl<B: Source> Delivered<B> {
     pub(super) fn new(body: B, beginning: Beginning) -> Self {
-        let Beginning { coding, reconnect, pace, shutdown, live, held } = beginning;
+        let Beginning { coding, reconnect, pace, shutdown, live, comes_back } = beginning;
         let readable = !matches!(coding, Coding::Unknown);
         Self {
             body: Some(body),
             decoder: if let Coding::Known(decoder) = coding { Some(decoder) } else { None },
             place: readable.then(Default::default),
-            first: readable.then(|| retry(reconnect)),
+            first: (readable && comes_back).then(|| retry(reconnect)),
+            comes_back,
             reconnect,
             pace,
             timer: None,
@@ -85,7 +98,6 @@ impl<B> Delivered<B> {
             bytes: 0,
             chunks: 0,
             cause: Cause::Left,
-            _held: held,
         }
     }
 
@@ -119,7 +131,10 @@ impl<B> Delivered<B> {
             && shutdown.as_mut().poll(cx).is_ready()
         {
             self.shutdown = None;
-            self.pace.leave(Cause::Shutdown, Instant::now());
+            // What does not come back may take until it is cut.
+            if self.comes_back {
+                self.pace.leave(Cause::Shutdown, Instant::now());
+            }
         }
         self.pace.over(Instant::now(), self.is_between() || self.place.is_none())
     }
@@ -136,24 +151,27 @@ impl<B> Delivered<B> {
     }
 
     /// The end: nothing more is read from upstream, and this is the last that the client gets.
-    fn end(&mut self, cause: Cause) -> Option<Bytes> {
+    fn end(&mut self, cause: Cause) -> Option<Result<Bytes, BrokenOff>> {
         self.cause = cause;
-        self.body = None;
+        if let Some(mut body) = self.body.take()
+            && !matches!(cause, Cause::Ended | Cause::Broken)
+        {
+            body.ended_here();
+        }
         self.live.close(cause, self.heartbeats);
+        if cause != Cause::Ended && !self.comes_back {
+            return Some(Err(BrokenOff(cause)));
+        }
         if cause == Cause::Shutdown && self.is_between() {
             // Over whatever upstream had said, so that not all come back at once.
-            return Some(retry(self.reconnect));
+            return Some(Ok(retry(self.reconnect)));
         }
         let rest = self.place.as_mut().map_or(&[][..], |(mark, _)| mark.rest());
-        (!rest.is_empty()).then(|| Bytes::from_static(rest))
+        (!rest.is_empty()).then(|| Ok(Bytes::from_static(rest)))
     }
 }
 
-impl<B, E> Delivered<B>
-where
-    B: http_body::Body<Data = Bytes, Error = E> + Unpin,
-    E: std::error::Error + 'static,
-{
+impl<B: Source> Delivered<B> {
     /// What comes next from upstream, decoded.
     fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, ()>> {
         loop {
@@ -168,21 +186,16 @@ where
                 }
             }
             let Some(body) = &mut self.body else { return Poll::Ready(Ok(None)) };
-            let frame: Polled<E> = match Pin::new(body).poll_frame(cx) {
-                // Trailers say nothing to clients of event streams.
-                Poll::Ready(Some(Ok(frame))) => Poll::Ready(frame.into_data().ok().map(Ok).or(Some(Ok(Bytes::new())))),
-                Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(error))),
-                Poll::Ready(None) => Poll::Ready(None),
-                Poll::Pending => Poll::Pending,
-            };
-            match frame {
-                Poll::Ready(Some(Ok(chunk))) if chunk.is_empty() => {}
-                Poll::Ready(Some(Ok(chunk))) => match &mut self.decoder {
-                    Some(decoder) => decoder.push(chunk),
-                    None => return Poll::Ready(Ok(Some(chunk))),
+            match Pin::new(body).poll_frame(cx) {
+                Poll::Ready(Some(Ok(frame))) => match (frame.into_data(), &mut self.decoder) {
+                    // Trailers say nothing to clients of event streams.
+                    (Err(_), _) => {}
+                    (Ok(chunk), _) if chunk.is_empty() => {}
+                    (Ok(chunk), Some(decoder)) => decoder.push(chunk),
+                    (Ok(chunk), None) => return Poll::Ready(Ok(Some(chunk))),
                 },
                 Poll::Ready(Some(Err(error))) => {
-                    let error = &error as &dyn std::error::Error;
+                    let error = &error as &dyn Error;
                     debug!(connection = %self.live.entry.id, error, "upstream broke an event stream off");
                     return Poll::Ready(Err(()));
                 }
@@ -193,12 +206,12 @@ where
     }
 
     /// What goes to the client next; `None` is the end.
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BrokenOff>>> {
         if self.body.is_none() {
             return Poll::Ready(None);
         }
         if let Some(first) = self.first.take() {
-            return Poll::Ready(Some(first));
+            return Poll::Ready(Some(Ok(first)));
         }
         self.chunks = self.chunks.wrapping_add(1);
         if self.chunks.is_multiple_of(UNSEEN)
@@ -214,7 +227,7 @@ where
                     if chunk.is_empty() {
                         continue;
                     }
-                    return Poll::Ready(Some(chunk));
+                    return Poll::Ready(Some(Ok(chunk)));
                 }
                 Poll::Ready(Ok(None)) => return Poll::Ready(self.end(Cause::Ended)),
                 Poll::Ready(Err(())) => return Poll::Ready(self.end(Cause::Broken)),
@@ -228,7 +241,7 @@ where
                 Turn::Beat => {
                     self.heartbeats += 1;
                     self.pace.sent(now);
-                    return Poll::Ready(Some(HEARTBEAT));
+                    return Poll::Ready(Some(Ok(HEARTBEAT)));
                 }
                 Turn::End(cause) => return Poll::Ready(self.end(cause)),
                 Turn::Wait(until) => std::task::ready!(self.poll_timer(cx, until)),
@@ -237,16 +250,12 @@ where
     }
 }
 
-impl<B, E> http_body::Body for Delivered<B>
-where
-    B: http_body::Body<Data = Bytes, Error = E> + Unpin,
-    E: std::error::Error + 'static,
-{
+impl<B: Source> http_body::Body for Delivered<B> {
     type Data = Bytes;
-    type Error = E;
+    type Error = BrokenOff;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, E>>> {
-        self.get_mut().poll_next(cx).map(|chunk| chunk.map(|chunk| Ok(Frame::data(chunk))))
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        self.get_mut().poll_next(cx).map(|chunk| chunk.map(|chunk| chunk.map(Frame::data)))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -254,7 +263,7 @@ where
     }
 }
 
-impl<B> Drop for Delivered<B> {
+impl<B: Source> Drop for Delivered<B> {
     fn drop(&mut self) {
         self.live.close(self.cause, self.heartbeats);
         let entry = &self.live.entry;

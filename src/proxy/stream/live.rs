@@ -1,9 +1,10 @@
 //! The event streams that are open, so that they can be counted and sent away, and the sums of those that were.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Waker;
 use std::time::Instant;
 
@@ -14,10 +15,20 @@ use super::Cause;
 use crate::identity::{Holder, Revocation};
 
 /// All open streams of a gateway, and what it has counted of those since it started.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Streams {
+    /// Whether what a client had proven was taken back.
+    sent_away: OnceLock<SentAway>,
     /// Locked when a stream opens, when it ends, and while somebody counts; never for what passes through.
     state: Mutex<State>,
+}
+
+type SentAway = Box<dyn Fn(&Holder) -> bool + Send + Sync>;
+
+impl fmt::Debug for Streams {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Streams({} open)", self.lock().live.len())
+    }
 }
 
 #[derive(Debug, Default)]
@@ -83,8 +94,13 @@ impl Entry {
 }
 
 impl Streams {
-    /// Takes a stream in. Its client may have been sent away while it was being opened: `sent_away` says so.
-    pub(super) fn open(self: &Arc<Self>, entry: Entry, sent_away: impl Fn(&Holder) -> bool) -> Live {
+    /// Asks this from now on whether what a client had proven was taken back; the first to be given counts.
+    pub fn ask(&self, sent_away: impl Fn(&Holder) -> bool + Send + Sync + 'static) {
+        let _ = self.sent_away.set(Box::new(sent_away));
+    }
+
+    /// Takes a stream in. What its client had proven may have been taken back while it was being opened.
+    pub(super) fn open(self: &Arc<Self>, entry: Entry) -> Live {
         let entry = Arc::new(entry);
         let mut state = self.lock();
         let totals = state.totals(&entry.route);
@@ -93,7 +109,9 @@ impl Streams {
         state.live.insert(entry.id, entry.clone());
         drop(state);
         // After it stands here: whoever takes something back now, finds it.
-        if entry.holder.as_deref().is_some_and(sent_away) {
+        if let (Some(holder), Some(sent_away)) = (&entry.holder, self.sent_away.get())
+            && sent_away(holder)
+        {
             entry.revoke();
         }
         Live { entry, streams: self.clone() }
@@ -183,7 +201,7 @@ mod tests {
     #[test]
     fn streams_are_counted_while_they_are_open_and_afterwards() {
         let streams = Arc::new(Streams::default());
-        let (one, two) = (streams.open(entry(1, "a"), |_| false), streams.open(entry(2, "b"), |_| false));
+        let (one, two) = (streams.open(entry(1, "a")), streams.open(entry(2, "b")));
         assert_eq!(streams.totals()["/r"].open, 2);
         one.close(Cause::Left, 3);
         one.close(Cause::Left, 3);
@@ -198,12 +216,13 @@ mod tests {
     #[test]
     fn a_revocation_reaches_those_that_it_is_about_and_those_who_are_just_coming_in() {
         let streams = Arc::new(Streams::default());
-        let (ada, eve) = (streams.open(entry(1, "ada"), |_| false), streams.open(entry(2, "eve"), |_| false));
+        let (ada, eve) = (streams.open(entry(1, "ada")), streams.open(entry(2, "eve")));
         let what = What::read("subject", "ada").unwrap();
         let revocation = Revocation { what, at: SystemTime::UNIX_EPOCH, id: Uuid::nil() };
         assert_eq!(streams.revoke(&revocation), 1);
         assert!(ada.entry.is_revoked() && !eve.entry.is_revoked());
-        let late = streams.open(entry(3, "ada"), |holder| holder.subject.as_str() == "ada");
+        streams.ask(|holder| holder.subject.as_str() == "ada");
+        let late = streams.open(entry(3, "ada"));
         assert!(late.entry.is_revoked());
     }
 }

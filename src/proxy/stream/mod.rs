@@ -13,112 +13,131 @@ mod settings;
 #[cfg(test)]
 mod tests;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
-use http::header;
-use http::{HeaderMap, Response, StatusCode, response};
-use http_body_util::combinators::UnsyncBoxBody;
+use http::response::Parts;
+use http::{HeaderMap, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full};
 use tokio_util::sync::CancellationToken;
-use tower::BoxError;
 use uuid::Uuid;
 
-pub use head::{ask_plainly, is_stream, is_wanted};
+pub(crate) use head::ask_plainly;
 pub use live::{Entry, Streams, Totals};
 pub use pace::Cause;
 pub use settings::{OnFailure, Settings};
 
-use self::body::{Beginning, Delivered};
+use self::body::{Beginning, Delivered, Source};
 use self::decode::Coding;
 use self::pace::Pace;
-use crate::identity::Holder;
+use super::answer::{Answer, Ending};
+use super::{Body, Context};
 use crate::protocol::headers;
+use crate::protocol::problem::Problem;
 
-type Body = UnsyncBoxBody<Bytes, BoxError>;
-
-/// What is known of a stream whose client was let in.
-pub struct Opening<'a> {
-    /// By which the log knows it.
-    pub id: Uuid,
-    /// Path pattern of its route.
-    pub route: Arc<str>,
-    /// Where its client connects from.
-    pub peer: SocketAddr,
-    /// Whom it belongs to, if its client had to prove that.
-    pub holder: Option<Arc<Holder>>,
-    /// When it has to end, if that is known, and why.
-    pub ends: Option<(SystemTime, Cause)>,
-    /// Tells it to end.
-    pub shutdown: &'a CancellationToken,
-    /// Where it stands while it is open.
-    pub streams: &'a Arc<Streams>,
-    /// Whether what its client had proven was taken back; asked once the stream stands there.
-    pub sent_away: &'a dyn Fn(&Holder) -> bool,
-    /// What is held for as long as it is open.
-    pub held: Box<dyn Send>,
+/// Why there is no event stream for a client that asks for one.
+#[derive(Debug)]
+pub enum Away {
+    /// No endpoint gave an answer.
+    Failed(Problem),
+    /// What answered was 502, 503 or 504.
+    Answered(Parts, Answer),
 }
 
-impl std::fmt::Debug for Opening<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Opening").field("id", &self.id).field("route", &self.route).finish_non_exhaustive()
+/// An event stream on its way to a client. Its head is that of the answer, hop-by-hop fields taken out.
+///
+/// A client that asked as an `EventSource` does comes back by itself, and gets a clean end however the stream ends. Any other
+/// learns by a broken one that it was not all.
+#[must_use]
+pub fn deliver(head: Parts, answer: Answer, context: &Arc<Context>) -> Response<Body> {
+    delivered(head, answer, Opening::of(context))
+}
+
+/// What is known of a stream that opens.
+struct Opening<'a> {
+    entry: Entry,
+    settings: &'a Settings,
+    streams: &'a Arc<Streams>,
+    shutdown: &'a CancellationToken,
+    expires: Option<SystemTime>,
+    comes_back: bool,
+}
+
+impl<'a> Opening<'a> {
+    fn of(context: &'a Context) -> Self {
+        let Context { id, route, peer, proxy, holder, expires, asks_for_events } = context;
+        let entry = Entry::new(*id, route.clone(), *peer, holder.clone());
+        let (settings, streams, shutdown) = (&proxy.settings.stream, &proxy.streams, &proxy.shutdown);
+        Self { entry, settings, streams, shutdown, expires: *expires, comes_back: *asks_for_events }
     }
 }
 
-/// The answer to a client whose request upstream has answered with an event stream ([`is_stream`]).
-///
-/// Its body never fails: however the stream ends, the client gets a clean end, and comes back.
-pub fn deliver<B, E>(mut head: response::Parts, body: B, settings: &Settings, opening: Opening<'_>) -> Response<Body>
-where
-    B: http_body::Body<Data = Bytes, Error = E> + Send + Unpin + 'static,
-    E: std::error::Error + Send + Sync + 'static,
-{
+fn delivered<B: Source + Send + 'static>(mut head: Parts, body: B, opening: Opening<'_>) -> Response<Body> {
     let coding = Coding::of(&head.headers);
     head::prepare(&mut head.headers, matches!(coding, Coding::Known(_)));
-    let Opening { id, route, peer, holder, ends, shutdown, streams, sent_away, held } = opening;
+    let Opening { entry, settings, streams, shutdown, expires, comes_back } = opening;
     let (now, clock) = (Instant::now(), SystemTime::now());
     // A time too far for the clock never comes.
-    let ends =
-        ends.and_then(|(at, cause)| Some((now.checked_add(at.duration_since(clock).unwrap_or_default())?, cause)));
+    let ends = expires.and_then(|at| now.checked_add(at.duration_since(clock).unwrap_or_default()));
     let beginning = Beginning {
         coding,
-        reconnect: settings.reconnect(random(id), Duration::ZERO),
+        comes_back,
+        reconnect: settings.reconnect(random(entry.id), Duration::ZERO),
         pace: Pace::new(settings, now, ends),
         shutdown: shutdown.clone().cancelled_owned(),
-        live: streams.open(Entry::new(id, route, peer, holder), sent_away),
-        held,
+        live: streams.open(entry),
     };
     Response::from_parts(head, Delivered::new(body, beginning).map_err(Into::into).boxed_unsync())
 }
 
-/// The answer to a client that asks for an event stream while upstream is away: one that ends at once and says when to come
-/// back, not before `retry_after`. A browser's `EventSource` takes an error status for the end of everything (WHATWG HTML,
-/// "Processing model").
+impl Source for Answer {
+    fn ended_here(&mut self) {
+        self.end(Ending::Ended);
+    }
+}
+
+/// What a client is told that asks for an event stream while upstream is away.
+///
+/// # Errors
+///
+/// The refusal, which whoever refuses may replace by [`come_back`].
+pub fn away(away: Away, context: &Arc<Context>) -> Result<Response<Body>, Problem> {
+    let Context { proxy, route, id, .. } = &**context;
+    let settings = &proxy.settings.stream;
+    match away {
+        Away::Failed(problem) => Err(problem),
+        Away::Answered(head, answer) if settings.on_failure == OnFailure::Pass => {
+            Ok(Response::from_parts(head, answer.map_err(Into::into).boxed_unsync()))
+        }
+        Away::Answered(head, mut answer) => {
+            answer.end(Ending::Ended);
+            proxy.streams.away(route);
+            Ok(come_back(settings, *id, &head.headers))
+        }
+    }
+}
+
+/// Whether an answer of this status says that what was asked for may be there a little later.
 #[must_use]
-pub fn away(settings: &Settings, id: Uuid, retry_after: Option<Duration>) -> Response<Body> {
-    /// What an upstream may make clients wait; a page that is open for longer was asleep or is read no more.
+pub fn is_failure(status: StatusCode) -> bool {
+    matches!(status, StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT)
+}
+
+/// The answer that takes the place of one with such a status and these fields: an event stream that ends at once and says
+/// when to come back, not before `Retry-After`. A browser's `EventSource` takes an error status for the end of everything
+/// (WHATWG HTML, "Processing model").
+#[must_use]
+pub fn come_back(settings: &Settings, id: Uuid, instead_of: &HeaderMap) -> Response<Body> {
+    /// What an upstream may make clients wait; a page that waits for longer is reloaded.
     const MOST: Duration = Duration::from_mins(10);
-    let least = retry_after.unwrap_or_default().min(MOST);
+    let least = headers::retry_after(instead_of, SystemTime::now()).unwrap_or_default().min(MOST);
     let body = Full::new(retry(settings.reconnect(random(id), least)));
     let mut response = Response::new(body.map_err(|never| match never {}).boxed_unsync());
     let fields = response.headers_mut();
     fields.insert(header::CONTENT_TYPE, headers::EVENT_STREAM);
     headers::set_unbuffered(fields);
     response
-}
-
-/// Whether an answer of this status says that upstream is away for a while.
-#[must_use]
-pub fn is_failure(status: StatusCode) -> bool {
-    matches!(status, StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT)
-}
-
-/// How long an answer of upstream's asks to wait.
-#[must_use]
-pub fn retry_after(fields: &HeaderMap) -> Option<Duration> {
-    headers::retry_after(fields, SystemTime::now())
 }
 
 /// Tells a client how long to wait before it comes back, in milliseconds; what upstream says later takes its place.

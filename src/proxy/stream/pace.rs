@@ -20,8 +20,6 @@ pub enum Cause {
     Idle,
     /// The client's identity has expired.
     Expired,
-    /// It is time for the client to prove itself again, while what it has still holds.
-    Renewed,
     /// What the client had proven was taken back.
     Revoked,
     /// The gateway stops.
@@ -32,13 +30,12 @@ pub enum Cause {
 
 impl Cause {
     /// Every one, in the order of the counters.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 8] = [
         Self::Ended,
         Self::Broken,
         Self::Stalled,
         Self::Idle,
         Self::Expired,
-        Self::Renewed,
         Self::Revoked,
         Self::Shutdown,
         Self::Left,
@@ -53,7 +50,6 @@ impl Cause {
             Self::Stalled => "stream-stalled",
             Self::Idle => "idle",
             Self::Expired => "expired",
-            Self::Renewed => "pass-renewal",
             Self::Revoked => "revoked",
             Self::Shutdown => "shutdown",
             Self::Left => "client-closed",
@@ -84,14 +80,14 @@ pub(super) struct Pace {
     event: Instant,
     /// Since when upstream is listened to without a word. It is not while the client does not read.
     silent: Option<Instant>,
-    /// When it has to end, if that is known, and why.
-    ends: Option<(Instant, Cause)>,
+    /// When the client's identity ends, if it does.
+    ends: Option<Instant>,
     /// Why it is about to end, and until when the event under way may take.
     leaving: Option<(Cause, Instant)>,
 }
 
 impl Pace {
-    pub(super) fn new(settings: &Settings, now: Instant, ends: Option<(Instant, Cause)>) -> Self {
+    pub(super) fn new(settings: &Settings, now: Instant, ends: Option<Instant>) -> Self {
         let Settings { heartbeat, stall_timeout: stall, idle_timeout: idle, .. } = *settings;
         Self { heartbeat, stall, idle, sent: now, event: now, silent: None, ends, leaving: None }
     }
@@ -116,8 +112,8 @@ impl Pace {
 
     /// Whether it ends now although upstream may have more; `between`: no event is under way.
     pub(super) fn over(&mut self, now: Instant, between: bool) -> Option<Cause> {
-        if let Some((_, cause)) = self.ends.filter(|(at, _)| *at <= now) {
-            self.leave(cause, now);
+        if self.ends.is_some_and(|at| at <= now) {
+            self.leave(Cause::Expired, now);
         }
         self.leaving.filter(|(_, until)| between || *until <= now).map(|(cause, _)| cause)
     }
@@ -142,7 +138,7 @@ impl Pace {
             return Turn::Beat;
         }
         let leaving = self.leaving.map(|(_, until)| until);
-        let ends = self.ends.map(|(at, _)| at).filter(|at| *at > now);
+        let ends = self.ends.filter(|at| *at > now);
         let idle = idle.filter(|at| *at > now);
         Turn::Wait([stall, beat, leaving, ends, idle].into_iter().flatten().min())
     }
@@ -219,7 +215,7 @@ mod tests {
     #[test]
     fn a_stream_ends_with_the_identity_of_its_client_also_while_events_pour_in() {
         let start = Instant::now();
-        let mut pace = Pace::new(&Settings::default(), start, Some((start + 5 * SECOND, Cause::Expired)));
+        let mut pace = Pace::new(&Settings::default(), start, Some(start + 5 * SECOND));
         assert_eq!(pace.turn(start, true), Turn::Wait(Some(start + 5 * SECOND)));
         assert_eq!(pace.over(start + 4 * SECOND, true), None);
         assert_eq!(pace.over(start + 5 * SECOND, false), None);

@@ -22,6 +22,10 @@ impl http_body::Body for Channel {
     }
 }
 
+impl Source for Channel {
+    fn ended_here(&mut self) {}
+}
+
 struct Scene {
     upstream: Option<mpsc::UnboundedSender<Option<Bytes>>>,
     body: Body,
@@ -31,13 +35,14 @@ struct Scene {
 }
 
 fn scene(settings: &Settings, fields: &[(http::HeaderName, &'static str)]) -> Scene {
-    scene_that_ends(settings, fields, None)
+    scene_of(settings, fields, None, true)
 }
 
-fn scene_that_ends(
+fn scene_of(
     settings: &Settings,
     fields: &[(http::HeaderName, &'static str)],
-    ends: Option<(SystemTime, Cause)>,
+    expires: Option<SystemTime>,
+    comes_back: bool,
 ) -> Scene {
     let (sender, receiver) = mpsc::unbounded_channel();
     let mut head = Response::new(()).into_parts().0;
@@ -46,18 +51,9 @@ fn scene_that_ends(
         head.headers.insert(name, HeaderValue::from_static(value));
     }
     let (streams, shutdown) = (Arc::new(Streams::default()), CancellationToken::new());
-    let opening = Opening {
-        id: Uuid::nil(),
-        route: "/events".into(),
-        peer: ([127, 0, 0, 1], 1).into(),
-        holder: None,
-        ends,
-        shutdown: &shutdown,
-        streams: &streams,
-        sent_away: &|_| false,
-        held: Box::new(()),
-    };
-    let (head, body) = deliver(head, Channel(receiver), settings, opening).into_parts();
+    let entry = Entry::new(Uuid::nil(), "/events".into(), ([127, 0, 0, 1], 1).into(), None);
+    let opening = Opening { entry, settings, streams: &streams, shutdown: &shutdown, expires, comes_back };
+    let (head, body) = delivered(head, Channel(receiver), opening).into_parts();
     Scene { upstream: Some(sender), body, head, streams, shutdown }
 }
 
@@ -130,6 +126,20 @@ async fn upstream_that_breaks_off_is_a_clean_end_and_half_an_event_stays_half() 
 }
 
 #[tokio::test]
+async fn a_client_that_does_not_come_back_learns_that_it_was_not_all() {
+    let mut scene = scene_of(&settings(), &[], None, false);
+    scene.send("data: 1\n\n");
+    assert_eq!(scene.next().await.unwrap(), "data: 1\n\n", "nobody is told when to come back");
+    scene.shutdown.cancel();
+    scene.send("data: 2\n\n");
+    assert_eq!(scene.next().await.unwrap(), "data: 2\n\n", "and it may finish");
+    scene.break_off();
+    let error = scene.body.frame().await.unwrap().unwrap_err();
+    assert_eq!(error.to_string(), "the event stream was broken off: stream-broken");
+    assert!(scene.body.frame().await.is_none());
+}
+
+#[tokio::test]
 async fn silence_of_upstream_ends_the_stream() {
     let stalls = Settings { stall_timeout: Some(Duration::from_millis(10)), ..settings() };
     let mut scene = scene(&stalls, &[]);
@@ -157,7 +167,7 @@ async fn a_gateway_that_stops_finishes_the_event_under_way_and_spreads_who_comes
 #[tokio::test]
 async fn a_stream_ends_when_its_identity_does() {
     let ends = SystemTime::now() + Duration::from_millis(20);
-    let mut scene = scene_that_ends(&settings(), &[], Some((ends, Cause::Expired)));
+    let mut scene = scene_of(&settings(), &[], Some(ends), true);
     assert_eq!(scene.next().await.unwrap(), FIRST);
     assert_eq!(scene.next().await, None);
     assert!(scene.closed_by(Cause::Expired) && SystemTime::now() >= ends);
@@ -193,7 +203,8 @@ async fn what_cannot_be_decoded_here_is_passed_on_untouched() {
 
 #[tokio::test]
 async fn who_asks_while_upstream_is_away_is_told_when_to_come_back() {
-    let response = away(&Settings::default(), Uuid::nil(), Some(Duration::from_secs(7)));
+    let wait = HeaderMap::from_iter([(header::RETRY_AFTER, HeaderValue::from_static("7"))]);
+    let response = come_back(&Settings::default(), Uuid::nil(), &wait);
     assert_eq!(response.status(), 200);
     assert_eq!(response.headers()[header::CONTENT_TYPE], "text/event-stream");
     assert_eq!(response.headers()["x-accel-buffering"], "no");
