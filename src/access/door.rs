@@ -188,6 +188,48 @@ impl Door {
         Ok(Proven { identity: redeemed.identity, spend: Some(redeemed.spent_until) })
     }
 
+    /// Proves a client once more that an event stream was opened for by ticket, and that brings the same ticket again with a
+    /// return pass: one of these, the first that is good. Nothing is left to be spent.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the last of them; 401 where there is none.
+    pub fn come_back<'a>(
+        &self,
+        caller: &Caller<'_>,
+        route: &str,
+        ticket: &str,
+        passes: impl Iterator<Item = &'a str>,
+    ) -> Result<Proven, Problem> {
+        let began = SystemTime::now();
+        let counter = self.tickets.as_ref().ok_or(Refusal::Missing)?;
+        let presented = Presented { route, origin: caller.origin, net: self.prefixes.of(caller.address) };
+        let mut refusal = Refusal::Spent;
+        for pass in passes {
+            match counter.tickets.come_back(ticket, pass, &presented) {
+                Ok(mut identity) if !self.revoker.refuses(&identity) => {
+                    identity.issued = Some(identity.issued.map_or(began, |issued| issued.min(began)));
+                    return Ok(Proven { identity, spend: None });
+                }
+                Ok(_) => refusal = Refusal::Revoked,
+                Err(why) => refusal = why,
+            }
+        }
+        Err(refusal.into())
+    }
+
+    /// A return pass for a client that was let in by ticket, and how long it holds; `None` for any other, and where there are
+    /// none.
+    #[must_use]
+    pub fn pass(&self, caller: &Caller<'_>, route: &str, identity: &Identity) -> Option<(SecretString, Duration)> {
+        let net = self.prefixes.of(caller.address);
+        let to = Recipient { route, origin: caller.origin, net };
+        // One that cannot be made, because its identity ends or is too large, is none: its client has been let in all the same.
+        let pass = self.tickets.as_ref()?.tickets.pass(identity, &to).ok()??;
+        let lifetime = pass.expires.duration_since(SystemTime::now()).ok()?;
+        Some((pass.token, lifetime))
+    }
+
     async fn other(&self, way: Way, caller: &Caller<'_>) -> Result<Option<Identity>, Problem> {
         match way {
             Way::Ticket => Ok(None),

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 use rustls::crypto::{SecureRandom, aws_lc_rs};
 
 use crate::identity::key::SignKey;
+use crate::identity::ticket::pass::{self, Pass};
 use crate::identity::ticket::{
     self, ID_BYTES, KeyRing, MintError, Minted, Minting, Presented, Redeemed, Refusal, Rules,
 };
@@ -38,6 +39,8 @@ pub struct Settings {
     pub per_identity: NonZeroU32,
     /// Most tickets that one address gets in a minute, or those that count as the same client.
     pub per_address: NonZeroU32,
+    /// How long whoever opened an event stream by ticket may come back with the same one; zero: not at all.
+    pub pass: Duration,
 }
 
 /// Where it is remembered which tickets were used.
@@ -86,6 +89,7 @@ pub struct Tickets {
     lifetime: Duration,
     bind_origin: bool,
     bind_address: bool,
+    pass: Duration,
     random: &'static dyn SecureRandom,
 }
 
@@ -118,6 +122,7 @@ impl Tickets {
             lifetime: settings.lifetime,
             bind_origin: settings.bind_origin,
             bind_address: settings.bind_address,
+            pass: settings.pass,
             random,
         })
     }
@@ -146,6 +151,37 @@ impl Tickets {
     pub fn mint(&self, minting: &Minting<'_>) -> Result<Minted, IssueError> {
         let id = bytes::<ID_BYTES>(self.random)?;
         Ok(ticket::mint(&self.ring, minting, SystemTime::now(), &id)?)
+    }
+
+    /// Makes a return pass, now, for whoever has just been let in by ticket; `None` for anybody else, and where there are none.
+    ///
+    /// # Errors
+    ///
+    /// [`MintError`].
+    pub fn pass(&self, identity: &Identity, to: &Recipient<'_>) -> Result<Option<Pass>, MintError> {
+        if self.pass.is_zero() {
+            return Ok(None);
+        }
+        let minting = Minting {
+            identity,
+            route: to.route,
+            origin: to.origin.filter(|_| self.bind_origin),
+            net: Some(to.net).filter(|_| self.bind_address),
+            lifetime: self.pass,
+        };
+        pass::issue(&self.ring, &minting, SystemTime::now())
+    }
+
+    /// Checks a ticket that may be spent, and the pass beside it, now.
+    ///
+    /// # Errors
+    ///
+    /// The first [`Refusal`] that applies.
+    pub fn come_back(&self, token: &str, pass: &str, presented: &Presented<'_>) -> Result<Identity, Refusal> {
+        if self.pass.is_zero() {
+            return Err(Refusal::Spent);
+        }
+        pass::come_back(&self.ring, &self.rules, token, pass, presented, SystemTime::now())
     }
 
     /// Checks a ticket, now. It may have been used before.
@@ -178,6 +214,8 @@ impl Default for Settings {
             max_spent: 1_000_000,
             per_identity: const { NonZeroU32::new(60).unwrap() },
             per_address: const { NonZeroU32::new(600).unwrap() },
+            // A working day: a page that is open for longer than its streams hold asks for a new ticket.
+            pass: Duration::from_hours(12),
         }
     }
 }

@@ -46,7 +46,7 @@ breaker = {}
 limits = {}
 bridge = { reconnect = {} }
 legacy = {}
-proxy = {}
+proxy = { stream = {} }
 ";
 
 /// The text of a file.

@@ -28,6 +28,7 @@ mod route;
 mod secret;
 mod server;
 mod session;
+mod stream;
 mod syntax;
 #[cfg(test)]
 mod tests;

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::reader::TableReader;
 use super::route::Known;
-use super::{ANY_DURATION, bridge};
-use crate::proxy::{Edits, Host, Settings};
+use super::{ANY_DURATION, bridge, stream};
+use crate::proxy::{Cors, Edits, Host, Settings};
 
 /// Reads a proxy. `captures` are the names that templates may use, `None` if the path could not be read.
 pub(super) fn read(mut table: TableReader<'_>, _captures: Option<&[&str]>, known: Known<'_>) -> Option<Settings> {
@@ -14,6 +14,8 @@ pub(super) fn read(mut table: TableReader<'_>, _captures: Option<&[&str]>, known
     let response_timeout = table.duration("response_timeout", Duration::from_secs(60), ANY_DURATION);
     let read_timeout = table.duration("read_timeout", Duration::from_secs(60), ANY_DURATION);
     let send_timeout = table.duration("send_timeout", Duration::from_secs(30), ANY_DURATION);
+    let stream = stream::read(&mut table);
+    let cors = table.one_of("cors", Cors::Route, &[("route", Cors::Route), ("upstream", Cors::Upstream)]);
     table.finish();
     Some(Settings {
         upstream: upstream?,
@@ -29,5 +31,7 @@ pub(super) fn read(mut table: TableReader<'_>, _captures: Option<&[&str]>, known
         read_timeout,
         send_timeout,
         retries: 1,
+        stream,
+        cors,
     })
 }

@@ -17,6 +17,7 @@ use super::secret::{self, KeyEntry, key_list};
 use crate::access::ticket::{Settings, Store};
 use crate::edge::settings::{Listener, Route};
 use crate::identity::key::SignKey;
+use crate::identity::ticket::pass::MAX_PASS;
 use crate::identity::ticket::{MAX_LIFETIME, sign_key};
 use crate::identity::{Algorithm, Way};
 
@@ -58,6 +59,7 @@ pub(super) fn read(mut table: TableReader<'_>, has_redis: bool, files: Files<'_>
         max_spent: table.integer("max_spent", defaults.max_spent, SPENT),
         per_identity: per_minute(&mut table, "per_identity", defaults.per_identity),
         per_address: per_minute(&mut table, "per_address", defaults.per_address),
+        pass: table.duration("pass", defaults.pass, Duration::ZERO..=MAX_PASS),
     };
     if settings.store == Store::Redis && !shared {
         let message = "a store that several gateways share needs keys that they share";

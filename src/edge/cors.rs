@@ -1,9 +1,11 @@
-//! Which pages of other origins may call the ticket endpoint, by the book (WHATWG Fetch, "CORS protocol").
+//! Which pages of other origins may call the ticket endpoint and the routes that are proxied, by the book (WHATWG Fetch, "CORS
+//! protocol").
 
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Response, StatusCode, request};
 
 use super::origin::Origin;
+use crate::protocol::headers::{folded, is_token};
 use crate::protocol::problem::Problem;
 
 /// How long a browser may remember an answer to its preflight, in seconds.
@@ -32,6 +34,63 @@ pub(super) fn preflight() -> Response<()> {
     let asked = HeaderValue::from_static("access-control-request-method, access-control-request-headers");
     fields.append(header::VARY, asked);
     response
+}
+
+/// Most of what a preflight asks for that is repeated in its answer, in bytes: a page has a handful of fields.
+const MOST_ASKED: usize = 2048;
+
+/// Answers the preflight of a page for a route that is proxied: it may use the method and the fields that it asks for, which
+/// upstream judges when they come. Not those that only the gateway may set.
+pub(super) fn preflight_of_any(asked: &HeaderMap) -> Response<()> {
+    let mut response = preflight();
+    let fields = response.headers_mut();
+    fields.remove(header::ACCESS_CONTROL_ALLOW_METHODS);
+    fields.remove(header::ACCESS_CONTROL_ALLOW_HEADERS);
+    let method = asked.get(header::ACCESS_CONTROL_REQUEST_METHOD);
+    if let Some(method) = method.filter(|method| method.to_str().is_ok_and(is_token)) {
+        fields.insert(header::ACCESS_CONTROL_ALLOW_METHODS, method.clone());
+    }
+    let names = asked.get_all(header::ACCESS_CONTROL_REQUEST_HEADERS).iter().filter_map(|value| value.to_str().ok());
+    let names = names.flat_map(|value| value.split(',')).map(str::trim).filter(|name| is_token(name));
+    let mut allowed = String::new();
+    for name in names.filter(|name| !["tidegate-", "x-forwarded-"].iter().any(|ours| folded(name).starts_with(ours))) {
+        if allowed.len() + name.len() > MOST_ASKED {
+            break;
+        }
+        allowed.push_str(if allowed.is_empty() { "" } else { ", " });
+        allowed.push_str(name);
+    }
+    if !allowed.is_empty()
+        && let Ok(allowed) = HeaderValue::try_from(allowed)
+    {
+        fields.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, allowed);
+    }
+    response
+}
+
+/// Lets a page of this origin read an answer of upstream's; what upstream says itself about that does not count, but for what
+/// else of it a page may read.
+pub(super) fn allow_in_place(fields: &mut HeaderMap, origin: Option<&Origin>) {
+    let exposed: Vec<HeaderValue> = fields.get_all(header::ACCESS_CONTROL_EXPOSE_HEADERS).iter().cloned().collect();
+    for name in [
+        header::ACCESS_CONTROL_ALLOW_ORIGIN,
+        header::ACCESS_CONTROL_ALLOW_CREDENTIALS,
+        header::ACCESS_CONTROL_ALLOW_METHODS,
+        header::ACCESS_CONTROL_ALLOW_HEADERS,
+        header::ACCESS_CONTROL_MAX_AGE,
+        header::ACCESS_CONTROL_EXPOSE_HEADERS,
+    ] {
+        fields.remove(name);
+    }
+    match origin {
+        Some(origin) => {
+            allow(fields, origin);
+            for value in exposed {
+                fields.append(header::ACCESS_CONTROL_EXPOSE_HEADERS, value);
+            }
+        }
+        None => vary(fields),
+    }
 }
 
 /// Lets a page of this origin read the answer, although it came with credentials.
@@ -90,6 +149,41 @@ mod tests {
         }
         let vary: Vec<_> = fields.get_all("vary").iter().collect();
         assert_eq!(vary, ["access-control-request-method, access-control-request-headers", "origin"]);
+    }
+
+    #[test]
+    fn a_page_may_do_on_a_proxied_route_what_it_asks_for() {
+        let asked = [
+            (header::ACCESS_CONTROL_REQUEST_METHOD, "PATCH"),
+            (header::ACCESS_CONTROL_REQUEST_HEADERS, "last-event-id, x-own,tidegate_subject, b@d"),
+        ];
+        let asked = asked.map(|(name, value)| (name, HeaderValue::from_static(value))).into_iter().collect();
+        let response = preflight_of_any(&asked);
+        assert_eq!(response.headers()["access-control-allow-methods"], "PATCH");
+        assert_eq!(response.headers()["access-control-allow-headers"], "last-event-id, x-own");
+        let nothing = preflight_of_any(&HeaderMap::new());
+        assert!(!nothing.headers().contains_key("access-control-allow-methods"));
+    }
+
+    #[test]
+    fn what_upstream_allows_is_replaced_and_what_it_exposes_stays() {
+        let fields = [
+            (header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
+            (header::ACCESS_CONTROL_ALLOW_METHODS, "DELETE"),
+            (header::ACCESS_CONTROL_EXPOSE_HEADERS, "x-own"),
+        ];
+        let given: HeaderMap =
+            fields.map(|(name, value)| (name, HeaderValue::from_static(value))).into_iter().collect();
+        let mut fields = given.clone();
+        allow_in_place(&mut fields, Origin::parse("https://app.example.com").as_ref());
+        assert_eq!(fields["access-control-allow-origin"], "https://app.example.com");
+        assert!(!fields.contains_key("access-control-allow-methods"));
+        let exposed: Vec<_> = fields.get_all("access-control-expose-headers").iter().collect();
+        assert_eq!(exposed, ["retry-after, tidegate-connection", "x-own"]);
+        let mut fields = given;
+        allow_in_place(&mut fields, None);
+        assert!(!fields.contains_key("access-control-allow-origin"));
+        assert_eq!(fields["vary"], "origin");
     }
 
     #[test]

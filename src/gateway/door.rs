@@ -20,7 +20,7 @@ use crate::access::spent::Spent;
 use crate::access::ticket::{self, Store, Tickets};
 use crate::access::{self, Counter, Door};
 use crate::config::Config;
-use crate::identity::Way;
+use crate::identity::{Revocation, Way};
 use crate::upstream::Upstream;
 
 /// A door, and what the next one has to know of it.
@@ -111,8 +111,11 @@ fn cookie(
 }
 
 fn revoker(config: &Config, redis: Option<Arc<Redis>>, lasting: &Lasting) -> Arc<Revoker> {
-    let live = lasting.registry.clone();
-    let revoker = Arc::new(Revoker::new(config.revocation, redis, move |revocation| live.revoke(revocation)));
+    let (live, streams) = (lasting.registry.clone(), lasting.streams.clone());
+    let end = move |revocation: &Revocation| live.revoke(revocation) + streams.revoke(revocation);
+    let revoker = Arc::new(Revoker::new(config.revocation, redis, end));
+    let asked = Arc::downgrade(&revoker);
+    lasting.streams.ask(move |holder| asked.upgrade().is_some_and(|revoker| revoker.ends(holder)));
     revoker.follow(&lasting.upstream, lasting.disconnect.clone());
     revoker
 }

@@ -62,7 +62,8 @@ impl Generation {
             lasting.proxied.clone(),
             config.identity.clone(),
             lasting.stop.shutdown.clone(),
-        );
+        )
+        .with_streams(lasting.streams.clone());
         let bridges = Bridges::new(objects, lasting.registry.clone(), lasting.memory.clone())
             .with_signer(config.identity.clone());
         let jwks = config.identity.as_ref().map(|signer| signer.jwks().clone());

@@ -31,6 +31,8 @@ pub(super) struct Lasting {
     pub(super) look_away: CancellationToken,
     pub(super) registry: Arc<Registry>,
     pub(super) proxied: Arc<proxy::registry::Registry>,
+    /// The event streams that clients read natively.
+    pub(super) streams: Arc<proxy::stream::Streams>,
     pub(super) memory: Arc<Memory>,
     pub(super) fallback: Option<Fallback>,
     pub(super) started: Instant,
@@ -51,6 +53,7 @@ impl Lasting {
             disconnect: CancellationToken::new(),
             registry: Arc::default(),
             proxied: Arc::default(),
+            streams: Arc::default(),
             memory: memory::watch(memory::budget(config.server.max_memory), &observers, &look_away),
             observers,
             look_away,

@@ -25,12 +25,13 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 pub use forward::{Prepared, forward};
-pub use settings::{Edits, Host, Settings};
+pub use settings::{Cors, Edits, Host, Settings};
 
 use crate::identity::signer::Signer;
 use crate::identity::{Holder, Identity};
 use crate::upstream::Upstream;
 use registry::{Counters, Registry};
+use stream::Streams;
 
 /// A body on its way, in either direction. One that fails ends so that its reader can tell: by a reset, or a close.
 pub type Body = UnsyncBoxBody<Bytes, tower::BoxError>;
@@ -71,6 +72,7 @@ pub struct Proxies {
     registry: Arc<Registry>,
     signer: Option<Arc<Signer>>,
     shutdown: CancellationToken,
+    streams: Arc<Streams>,
 }
 
 /// One route's proxy with all that it needs.
@@ -86,6 +88,8 @@ pub struct Proxy {
     pub signer: Option<Arc<Signer>>,
     /// Asks what is under way to end, in order.
     pub shutdown: CancellationToken,
+    /// The event streams of all routes.
+    pub streams: Arc<Streams>,
 }
 
 /// What an answer under way belongs to.
@@ -117,7 +121,13 @@ impl Proxies {
         shutdown: CancellationToken,
     ) -> Self {
         let upstreams = upstreams.into_iter().map(|upstream| (upstream.name().clone(), upstream)).collect();
-        Self { upstreams, registry, signer, shutdown }
+        Self { upstreams, registry, signer, shutdown, streams: Arc::default() }
+    }
+
+    /// The same with these event streams.
+    #[must_use]
+    pub fn with_streams(self, streams: Arc<Streams>) -> Self {
+        Self { streams, ..self }
     }
 
     /// The proxy for a route's settings; `None` when they name no upstream, which the configuration rules out.
@@ -125,7 +135,14 @@ impl Proxies {
     pub fn of(&self, settings: &Arc<Settings>, route: &Arc<str>) -> Option<Proxy> {
         let upstream = self.upstreams.get(&settings.upstream)?.clone();
         let (counters, signer) = (self.registry.of(route), self.signer.clone());
-        Some(Proxy { settings: settings.clone(), upstream, counters, signer, shutdown: self.shutdown.clone() })
+        let (shutdown, streams) = (self.shutdown.clone(), self.streams.clone());
+        Some(Proxy { settings: settings.clone(), upstream, counters, signer, shutdown, streams })
+    }
+
+    /// The event streams of all routes.
+    #[must_use]
+    pub const fn streams(&self) -> &Arc<Streams> {
+        &self.streams
     }
 
     /// Where requests are counted.

@@ -8,6 +8,7 @@ use http::{Method, StatusCode, Version};
 
 use super::Asked;
 use super::settings::{Edits, Host, Settings};
+use super::stream;
 use crate::protocol::headers::{self, folded};
 use crate::protocol::hop::Hop;
 use crate::protocol::problem::Problem;
@@ -67,6 +68,9 @@ pub(super) fn outgoing(
         }
     }
     fields.append(header::VIA, via(asked.head.version));
+    if headers::accepts_events(client) {
+        stream::ask_plainly(&mut fields);
+    }
     edit(&mut fields, &settings.request_headers);
     // Behind the changes of the configuration: nothing may take the place of what upstream goes by.
     if let Ok(id) = HeaderValue::try_from(asked.id.to_string()) {

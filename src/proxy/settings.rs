@@ -36,6 +36,10 @@ pub struct Settings {
     pub send_timeout: Duration,
     /// How often a request that can be repeated is sent again when a connection breaks before the answer.
     pub retries: u32,
+    /// What holds for event streams.
+    pub stream: super::stream::Settings,
+    /// Who speaks CORS with pages of the route's `origins`.
+    pub cors: Cors,
 }
 
 /// Which host upstream is told.
@@ -57,4 +61,14 @@ pub struct Edits {
     pub set: Vec<(HeaderName, HeaderValue)>,
     /// Taken out.
     pub remove: Vec<HeaderName>,
+}
+
+/// Who speaks CORS (WHATWG Fetch, "CORS protocol") with the pages of other origins that a route lets in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Cors {
+    /// The gateway, by the route's `origins`; upstream does where the route lists none.
+    #[default]
+    Route,
+    /// Upstream, whatever the route lists.
+    Upstream,
 }

@@ -77,19 +77,19 @@ pub(super) struct Form {
 }
 
 impl Form {
-    /// Looks at everything that needs no key.
+    /// Looks at everything that needs no key; `kind` is the `typ` that it must have.
     ///
     /// # Errors
     ///
     /// [`Refusal::Malformed`]; [`Refusal::Invalid`] for a ticket that is unsigned or signed in a way that none of ours is.
-    pub(super) fn read(token: &str) -> Result<Self, Refusal> {
+    pub(super) fn read(token: &str, kind: &str) -> Result<Self, Refusal> {
         // First of all: whatever follows takes time in proportion.
         if token.len() > MAX_TICKET {
             return Err(Refusal::Malformed);
         }
         let (head, claims, signature) = parts(token).ok_or(Refusal::Malformed)?;
         let head: Head = serde_json::from_slice(&head).map_err(|_| Refusal::Malformed)?;
-        if head.typ != TYPE {
+        if head.typ != kind {
             return Err(Refusal::Malformed);
         }
         let (algorithm, length) = match head.alg.as_str() {

@@ -72,21 +72,31 @@ pub fn mint(
     now: SystemTime,
     random: &[u8; ID_BYTES],
 ) -> Result<Minted, MintError> {
+    let (body, expires) = body(minting, minting.lifetime.min(MAX_LIFETIME), now, write_id(random))?;
+    let id = body.jti.as_str().into();
+    Ok(Minted { token: sign(ring, TYPE, &body)?, id, expires })
+}
+
+/// What a token says that begins at `now` and holds for that long at most, with the time at which it ends.
+pub(super) fn body(
+    minting: &Minting<'_>,
+    lifetime: Duration,
+    now: SystemTime,
+    id: String,
+) -> Result<(Body, SystemTime), MintError> {
     let identity = minting.identity;
     let (issued, until) = (seconds(now), identity.expires.map(seconds));
     // Tickets hold whole seconds. Rounding up gives a client all of its time, and the end of the identity still counts.
-    let lifetime = minting.lifetime.min(MAX_LIFETIME);
     let expires = seconds(now.checked_add(lifetime + Duration::from_millis(999)).unwrap_or(now));
     let expires = until.map_or(expires, |until| expires.min(until));
     if expires <= issued {
         return Err(MintError::Ended);
     }
-    let id = write_id(random);
     let body = Body {
         iss: ISSUER.to_owned(),
         aud: minting.route.to_owned(),
         sub: identity.subject.as_str().to_owned(),
-        jti: id.clone(),
+        jti: id,
         iat: issued.into(),
         nbf: None,
         exp: expires.into(),
@@ -100,12 +110,16 @@ pub fn mint(
         key: identity.keys.first().map(ToString::to_string),
         claims: identity.claims.clone(),
     };
+    Ok((body, SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(expires)).unwrap_or(now)))
+}
+
+/// Signs it, as a token of this `typ`.
+pub(super) fn sign(ring: &KeyRing, kind: &str, body: &Body) -> Result<SecretString, MintError> {
     let key = ring.signer();
-    let header = Header { typ: Some(TYPE.to_owned()), kid: Some(key.id.to_string()), ..Header::new(key.algorithm) };
-    let token = encode(&header, &body, &key.sign).map_err(|_| MintError::Unsigned)?;
+    let header = Header { typ: Some(kind.to_owned()), kid: Some(key.id.to_string()), ..Header::new(key.algorithm) };
+    let token = encode(&header, body, &key.sign).map_err(|_| MintError::Unsigned)?;
     if token.len() > MAX_TICKET {
         return Err(MintError::TooLong { length: token.len() });
     }
-    let expires = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(expires)).unwrap_or(now);
-    Ok(Minted { token: token.into(), id: id.into(), expires })
+    Ok(token.into())
 }

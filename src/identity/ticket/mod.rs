@@ -5,11 +5,12 @@
 //! is used once is for a store to see; what it says and when it holds is decided here.
 //!
 //! `ring` holds the keys, `form` is how a ticket is written, `mint` makes one, `redeem` believes one or says with
-//! `refusal` why not. `explain` shows what a token says, to people.
+//! `refusal` why not. With a `pass` beside it, a ticket that is spent brings an event stream back. `explain` shows what a token says, to people.
 
 mod explain;
 mod form;
 mod mint;
+pub mod pass;
 mod redeem;
 mod refusal;
 mod ring;

@@ -6,10 +6,10 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::{Number, Value};
 
-use super::form::{Body, Form, is_id};
+use super::form::{Body, Form, TYPE, is_id};
 use super::{Distrust, KeyRing, MAX_LIFETIME, Refusal};
 use crate::identity::verify::{self, BadTime, check_times, numeric_date, verify};
-use crate::identity::{Identity, Subject, Way};
+use crate::identity::{Claims, Identity, Subject, Way};
 
 /// What holds for all tickets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,17 +53,7 @@ pub fn redeem(
     presented: &Presented<'_>,
     now: SystemTime,
 ) -> Result<Redeemed, Refusal> {
-    let form = Form::read(token)?;
-    let (key, name) =
-        ring.candidate(form.kid.as_deref(), form.algorithm).ok_or(Refusal::Invalid(Distrust::Algorithm))?;
-    let signed = verify(token, &[key]);
-    let name = name.ok_or(Refusal::Invalid(Distrust::Key))?;
-    let claims = match signed {
-        Ok(signed) => signed.claims,
-        Err(verify::Refusal::Malformed) => return Err(Refusal::Malformed),
-        Err(_) => return Err(Refusal::Invalid(Distrust::Signature)),
-    };
-    let body = form.body()?;
+    let Opened { body, key: name, claims } = open(ring, token, TYPE)?;
     let Plain { subject, until, proven } = plain(&body)?;
     let times = check_times(&claims, now, rules.leeway).map_err(|bad| match bad {
         BadTime::Expired => Refusal::Expired,
@@ -93,17 +83,40 @@ pub fn redeem(
     Ok(Redeemed { identity, spent_until })
 }
 
+/// A token that one of our keys has signed. What it says is not believed yet.
+pub(super) struct Opened {
+    pub(super) body: Body,
+    /// The name of that key.
+    pub(super) key: Arc<str>,
+    pub(super) claims: Claims,
+}
+
+/// Checks length, form, signature and algorithm of a token whose `typ` is `kind`.
+pub(super) fn open(ring: &KeyRing, token: &str, kind: &str) -> Result<Opened, Refusal> {
+    let form = Form::read(token, kind)?;
+    let (key, name) =
+        ring.candidate(form.kid.as_deref(), form.algorithm).ok_or(Refusal::Invalid(Distrust::Algorithm))?;
+    let signed = verify(token, &[key]);
+    let name = name.ok_or(Refusal::Invalid(Distrust::Key))?;
+    let claims = match signed {
+        Ok(signed) => signed.claims,
+        Err(verify::Refusal::Malformed) => return Err(Refusal::Malformed),
+        Err(_) => return Err(Refusal::Invalid(Distrust::Signature)),
+    };
+    Ok(Opened { body: form.body()?, key: name, claims })
+}
+
 /// The claims that have a form of their own.
-struct Plain {
-    subject: Subject,
+pub(super) struct Plain {
+    pub(super) subject: Subject,
     /// When the identity ends.
-    until: Option<SystemTime>,
+    pub(super) until: Option<SystemTime>,
     /// When it was proven.
-    proven: Option<SystemTime>,
+    pub(super) proven: Option<SystemTime>,
 }
 
 /// Reads them. Looks at the id too, which a store keeps.
-fn plain(body: &Body) -> Result<Plain, Refusal> {
+pub(super) fn plain(body: &Body) -> Result<Plain, Refusal> {
     if !is_id(&body.jti) {
         return Err(Refusal::Malformed);
     }
@@ -117,7 +130,7 @@ fn plain(body: &Body) -> Result<Plain, Refusal> {
     Ok(Plain { subject, until: date(&body.until)?, proven: date(&body.auth_time)? })
 }
 
-fn check_bonds(body: &Body, presented: &Presented<'_>) -> Result<(), Refusal> {
+pub(super) fn check_bonds(body: &Body, presented: &Presented<'_>) -> Result<(), Refusal> {
     if body.aud != presented.route {
         return Err(Refusal::WrongRoute);
     }

@@ -1,6 +1,8 @@
 //! `corners` has a test per rule of the standard, `memory` what the parser promises about limits and copies,
-//! `properties` compares it with `reference`, a literal and slow reading of the standard.
+//! `properties` compares it with `reference`, a literal and slow reading of the standard; `boundary` does that with what is put
+//! in between events.
 
+mod boundary;
 mod corners;
 mod encode;
 mod memory;

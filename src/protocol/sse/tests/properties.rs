@@ -45,7 +45,7 @@ const PIECES: [&[u8]; 38] = [
     b"da",
 ];
 
-fn stream() -> impl Strategy<Value = Vec<u8>> {
+pub(super) fn stream() -> impl Strategy<Value = Vec<u8>> {
     let piece = prop_oneof![
         12 => select(PIECES.as_slice()).prop_map(<[u8]>::to_vec),
         1 => vec(any::<u8>(), 1..4),
@@ -56,7 +56,7 @@ fn stream() -> impl Strategy<Value = Vec<u8>> {
 }
 
 /// Cuts `input` into chunks of these lengths, over and over. A length of zero is an empty chunk.
-fn cut<'a>(mut input: &'a [u8], lengths: &[usize]) -> Vec<&'a [u8]> {
+pub(super) fn cut<'a>(mut input: &'a [u8], lengths: &[usize]) -> Vec<&'a [u8]> {
     let mut chunks = Vec::new();
     for &length in lengths.iter().cycle() {
         if input.is_empty() {
@@ -69,7 +69,7 @@ fn cut<'a>(mut input: &'a [u8], lengths: &[usize]) -> Vec<&'a [u8]> {
     chunks
 }
 
-fn lengths() -> impl Strategy<Value = Vec<usize>> {
+pub(super) fn lengths() -> impl Strategy<Value = Vec<usize>> {
     // The leading length is never zero, so that every cycle makes progress.
     (1..40_usize, vec(0..12_usize, 0..20)).prop_map(|(first, more)| [vec![first], more].concat())
 }
