@@ -7,24 +7,24 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{self, HeaderValue};
-use http::{Request, Response, StatusCode, Version, request};
+use http::{Method, Request, Response, StatusCode, Version, request};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use rustls::pki_types::CertificateDer;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::task::TaskTracker;
 use tower::util::BoxCloneSyncService;
 use tower::{Service, ServiceBuilder, ServiceExt as _};
 use tower_http::catch_panic::CatchPanicLayer;
 use uuid::Uuid;
 
-use super::handshake;
 use super::hosts::host_of;
 use super::routes::{Found, RouteTable};
 use super::settings::Route;
 use super::upgrade;
+use super::work::{HeldBody, Slot};
+use super::{handshake, request_http2};
 use crate::access::Door;
 use crate::access::caller::Caller;
 use crate::access::limits::Limits;
@@ -76,8 +76,10 @@ pub(super) struct Connection {
     pub certificate: Option<Arc<CertificateDer<'static>>>,
     /// Where its listener gives tickets.
     pub ticket_path: Option<Arc<str>>,
-    /// The place that the connection takes; a WebSocket keeps it.
-    pub slot: Arc<OwnedSemaphorePermit>,
+    /// Most header fields in a request.
+    pub max_headers: usize,
+    /// What holds the connection open and its place taken; a WebSocket keeps it.
+    pub slot: Slot,
 }
 
 /// The stack of a client connection, outermost first.
@@ -103,9 +105,13 @@ fn panicked(registry: &Registry) -> Response<Full<Bytes>> {
     Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "defect", detail).into_response().map(Full::new)
 }
 
-async fn answer(connection: Connection, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+async fn answer(connection: Connection, request: Request<Incoming>) -> Result<Response<HeldBody>, Infallible> {
+    let under_way = connection.slot.request();
+    let is_connect = request.method() == Method::CONNECT;
     // Large and short-lived: kept out of the task that an idle connection is made of.
-    Ok(Box::pin(connection.route(request)).await)
+    let response = Box::pin(connection.route(request)).await;
+    let is_websocket = is_connect && response.status().is_success();
+    Ok(under_way.answered(response, is_websocket))
 }
 
 impl Connection {
@@ -114,9 +120,12 @@ impl Connection {
         let is_http2 = request.version() == Version::HTTP_2;
         let asks = is_http2 || handshake::asks_for_upgrade(request.headers());
         let mut upgrade = asks.then(|| hyper::upgrade::on(&mut request));
-        let (head, body) = request.into_parts();
+        let (mut head, body) = request.into_parts();
         let id = Uuid::now_v7();
-        let answered = if self.is_for_tickets(&head) {
+        let tidied = if is_http2 { request_http2::tidy(&mut head, self.max_headers) } else { Ok(()) };
+        let answered = if let Err(problem) = tidied {
+            Err(problem)
+        } else if self.is_for_tickets(&head) {
             Ok(self.ticket(id, &head, body).await)
         } else {
             match self.find(&head) {
