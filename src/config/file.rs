@@ -38,6 +38,7 @@ password = {}
 [[listener]]
 tls = {}
 diagnostics_token = {}
+http2 = {}
 [upstream.x]
 endpoints = [{}]
 health = {}

@@ -12,6 +12,7 @@ mod diagnostics;
 mod endpoints;
 mod field;
 mod file;
+mod http2;
 mod identity;
 mod legacy;
 mod limits;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{self, HeaderValue};
-use http::{Request, Response, StatusCode, Version, request};
+use http::{Method, Request, Response, StatusCode, Version, request};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
@@ -18,11 +18,12 @@ use tower_http::catch_panic::CatchPanicLayer;
 use uuid::Uuid;
 
 pub(super) use super::current::{Client, Connection};
-use super::handshake;
 use super::hosts::host_of;
 use super::routes::{Found, RouteTable};
 use super::settings::Route;
 use super::upgrade;
+use super::work::HeldBody;
+use super::{handshake, request_http2};
 use crate::access::Door;
 use crate::access::caller::Caller;
 use crate::access::limits::Limits;
@@ -90,9 +91,13 @@ fn panicked(registry: &Registry) -> Response<Full<Bytes>> {
     Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "defect", detail).into_response().map(Full::new)
 }
 
-async fn answer(connection: Connection, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+async fn answer(connection: Connection, request: Request<Incoming>) -> Result<Response<HeldBody>, Infallible> {
+    let under_way = connection.slot.request();
+    let is_connect = request.method() == Method::CONNECT;
     // Large and short-lived: kept out of the task that an idle connection is made of.
-    Ok(Box::pin(connection.route(request)).await)
+    let response = Box::pin(connection.route(request)).await;
+    let is_websocket = is_connect && response.status().is_success();
+    Ok(under_way.answered(response, is_websocket))
 }
 
 impl Connection {
@@ -101,9 +106,12 @@ impl Connection {
         let is_http2 = request.version() == Version::HTTP_2;
         let asks = is_http2 || handshake::asks_for_upgrade(request.headers());
         let mut upgrade = asks.then(|| hyper::upgrade::on(&mut request));
-        let (head, body) = request.into_parts();
+        let (mut head, body) = request.into_parts();
         let id = Uuid::now_v7();
-        let answered = if self.is_for_tickets(&head) {
+        let tidied = if is_http2 { request_http2::tidy(&mut head, self.max_headers) } else { Ok(()) };
+        let answered = if let Err(problem) = tidied {
+            Err(problem)
+        } else if self.is_for_tickets(&head) {
             Ok(self.ticket(id, &head, body).await)
         } else if let Some(endpoint) = self.diagnostics_for(&head) {
             Ok(self.diagnose(&endpoint, id, &head, body, &mut upgrade).await)

@@ -5,14 +5,15 @@ use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf as _, Bytes};
+use bytes::{Buf as _, BufMut as _, Bytes};
 use hyper::upgrade::Upgraded;
 use rustls::pki_types::CertificateDer;
-use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncBufRead, AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
 use super::stream_http2::Http2Stream;
+use super::tls;
 
 /// How much is read at once of a stream without TLS, where it is read without a buffer of the reader's.
 const READ: usize = 8 * 1024;
@@ -46,6 +47,39 @@ impl ClientStream {
     pub(super) fn certificate(&self) -> Option<CertificateDer<'static>> {
         let Self::Tls(stream) = self else { return None };
         stream.get_ref().1.peer_certificates()?.first().cloned()
+    }
+}
+
+/// What is known of how a connection came about, before anything of it is HTTP.
+impl ClientStream {
+    /// Whether TLS has agreed on HTTP/2.
+    pub(super) fn chose_http2(&self) -> bool {
+        matches!(self, Self::Tls(stream) if stream.get_ref().1.alpn_protocol() == Some(tls::HTTP2))
+    }
+
+    /// The name that TLS was asked for.
+    pub(super) fn server_name(&self) -> Option<String> {
+        let Self::Tls(stream) = self else { return None };
+        stream.get_ref().1.server_name().map(str::to_ascii_lowercase)
+    }
+
+    /// Whether a stream without TLS begins with HTTP/2 (RFC 9113 section 3.4): `PRI` is a method that nobody else may have.
+    /// What it has read for that is read again.
+    pub(super) async fn begins_with_http2(&mut self) -> io::Result<bool> {
+        const BEGINNING: &[u8] = b"PRI ";
+        let Self::Plain(Buffered { stream, unused }) = self else { return Ok(false) };
+        let mut read = Vec::new();
+        loop {
+            let sound = read.iter().zip(BEGINNING).all(|(read, expected)| read == expected);
+            if !sound || read.len() >= BEGINNING.len() {
+                *unused = read.into();
+                return Ok(sound);
+            }
+            if stream.read_buf(&mut (&mut read).limit(BEGINNING.len())).await? == 0 {
+                *unused = read.into();
+                return Ok(false);
+            }
+        }
     }
 }
 
@@ -181,7 +215,6 @@ mod tests {
     use tokio_rustls::{TlsAcceptor, TlsConnector};
 
     use super::*;
-    use crate::edge::tls;
 
     #[tokio::test]
     async fn a_session_that_is_resumed_has_its_client_certificate_still() {
@@ -193,7 +226,7 @@ mod tests {
         let roots = Arc::new(roots);
         let own = rustls::sign::CertifiedKey::from_der(vec![cert.der().clone()], key(), &provider).unwrap();
         let clients = tls::client_verifier(roots.clone(), Vec::new(), false).unwrap();
-        let acceptor = TlsAcceptor::from(tls::server_config(vec![Arc::new(own)], Some(clients)).unwrap());
+        let acceptor = TlsAcceptor::from(tls::server_config(vec![Arc::new(own)], Some(clients), false).unwrap());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         for version in [&version::TLS12, &version::TLS13] {
             let config = ClientConfig::builder_with_provider(provider.clone()).with_protocol_versions(&[version]);

@@ -10,7 +10,6 @@ use http::{Response, StatusCode, request};
 use hyper::upgrade::{OnUpgrade, Parts, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::io::AsyncWriteExt as _;
-use tokio::sync::OwnedSemaphorePermit;
 use uuid::Uuid;
 
 use super::admit::Checked;
@@ -19,6 +18,7 @@ use super::http::{Body, Connection, add_id, whole};
 use super::routes::Found;
 use super::stream::ClientStream;
 use super::websocket::WebSocket;
+use super::work::Slot;
 use crate::access::limits::Place;
 use crate::access::revoked::Revoker;
 use crate::bridge::open::{Asked, Opened, open, prepare};
@@ -137,7 +137,7 @@ async fn let_in(
 
 /// Ends a connection whose upgrade was refused. The HTTP library hands it over as if it had been upgraded, and dropping it
 /// would end TLS without a word and could take the refusal with it.
-pub(super) async fn end_refused(upgrade: OnUpgrade, slot: Arc<OwnedSemaphorePermit>) {
+pub(super) async fn end_refused(upgrade: OnUpgrade, slot: Slot) {
     if let Ok(upgraded) = upgrade.await {
         let mut stream = TokioIo::new(upgraded);
         let end = async {

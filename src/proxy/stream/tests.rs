@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use http::HeaderValue;
+use http::{HeaderValue, response};
 use http_body::{Body as _, Frame};
 use tokio::sync::mpsc;
 
