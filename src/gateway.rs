@@ -142,6 +142,7 @@ impl Gateway {
             routes,
             ticket_routes,
             door: door.clone(),
+            trust: config.server.trust,
             limits,
             bridges: bridges.clone(),
             fallback,

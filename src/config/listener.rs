@@ -12,8 +12,8 @@ use toml::de::DeValue;
 use super::field::{Field, Located};
 use super::pem::Files;
 use super::reader::TableReader;
-use super::{ANY_DURATION, problem::quote};
-use crate::edge::settings::Listener;
+use super::{ANY_DURATION, problem::quote, trust};
+use crate::edge::settings::{Listener, Misdirected};
 use crate::edge::tls::client_verifier;
 
 const BOTH_WAYS: &str =
@@ -36,6 +36,9 @@ pub(super) fn read(mut table: TableReader<'_>, files: Files<'_>) -> Option<Locat
     let header_timeout = table.duration("header_timeout", seconds(10), ANY_DURATION);
     let max_header_size = table.size("max_header_size", 16 * 1024, 8 * 1024..=1024 * 1024);
     let max_headers = table.integer("max_headers", 100, 1..=10_000);
+    let balancers = trust::balancers(&mut table);
+    let choices = [("refuse", Misdirected::Refuse), ("allow", Misdirected::Allow)];
+    let misdirected = table.one_of("misdirected", Misdirected::Refuse, &choices);
     let ticket_path = ticket_path(&mut table);
     table.finish();
 
@@ -52,6 +55,8 @@ pub(super) fn read(mut table: TableReader<'_>, files: Files<'_>) -> Option<Locat
         header_timeout,
         max_header_size,
         max_headers,
+        balancers,
+        misdirected,
         ticket_path,
     };
     Some(Located { value: listener, span: address.span })

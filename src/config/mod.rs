@@ -32,6 +32,7 @@ mod syntax;
 mod tests;
 mod ticket;
 mod told;
+mod trust;
 mod units;
 mod upstream;
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{self, HeaderValue};
-use http::{Request, Response, StatusCode, request};
+use http::{Method, Request, Response, StatusCode, Version, request};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
@@ -24,12 +24,14 @@ use super::handshake;
 use super::hosts::host_of;
 use super::routes::{Found, RouteTable};
 use super::settings::Route;
+use super::target::Named;
 use super::upgrade;
 use crate::access::Door;
 use crate::access::caller::Caller;
 use crate::access::limits::Limits;
 use crate::bridge::registry::Registry;
 use crate::bridge::{Bridges, Stop};
+use crate::protocol::forwarded::Trust;
 use crate::protocol::headers;
 use crate::protocol::problem::Problem;
 use crate::telemetry::{self, Refused};
@@ -56,6 +58,8 @@ pub struct Edge {
     pub door: Arc<Door>,
     /// From the route's settings to its upstream.
     pub bridges: Bridges,
+    /// Who may speak for clients.
+    pub trust: Trust,
     /// How many may be let in, of the routes in their order.
     pub limits: Limits,
     /// For requests that no route takes.
@@ -70,8 +74,16 @@ pub struct Edge {
 #[derive(Clone)]
 pub(super) struct Connection {
     pub edge: Arc<Edge>,
+    /// The client, as far as it is known; port 0 if only its address is.
     pub peer: SocketAddr,
+    /// The trusted proxy or balancer that speaks for it.
+    pub via: Option<SocketAddr>,
+    /// Whether the request comes from a trusted proxy, which has connections for many hosts.
+    pub speaks_for_others: bool,
+    /// Whether the client came over TLS.
     pub tls: bool,
+    /// For which host it has opened its TLS connection; `None` where that is not checked.
+    pub named: Option<Named>,
     /// The client's own certificate, which TLS has verified.
     pub certificate: Option<Arc<CertificateDer<'static>>>,
     /// Where its listener gives tickets.
@@ -111,21 +123,33 @@ async fn answer(connection: Connection, request: Request<Incoming>) -> Result<Re
 impl Connection {
     async fn route(self, mut request: Request<Incoming>) -> Response<Body> {
         let mut upgrade = handshake::asks_for_upgrade(request.headers()).then(|| hyper::upgrade::on(&mut request));
-        let (head, body) = request.into_parts();
+        let (mut head, body) = request.into_parts();
+        let this = self.resolve(&mut head);
+        let mut response = this.answer(&head, body, &mut upgrade).await;
+        if is_last(&head) && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            // Whoever asked for another protocol may already be speaking it.
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+
+    async fn answer(&self, head: &request::Parts, body: Incoming, upgrade: &mut Option<OnUpgrade>) -> Response<Body> {
         let id = Uuid::now_v7();
-        let answered = if self.is_for_tickets(&head) {
-            Ok(self.ticket(id, &head, body).await)
+        let answered = if let Err(problem) = self.check_target(head) {
+            Err(problem)
+        } else if self.is_for_tickets(head) {
+            Ok(self.ticket(id, head, body).await)
         } else {
-            match self.find(&head) {
-                Ok(Some((found, host))) => self.routed(id, &head, body, &found, host, &mut upgrade).await,
-                Ok(None) => Ok(self.fallback(&head, id).await),
+            match self.find(head) {
+                Ok(Some((found, host))) => self.routed(id, head, body, &found, host, upgrade).await,
+                Ok(None) => Ok(self.fallback(head, id).await),
                 Err(problem) => Err(problem),
             }
         };
-        if let Some(upgrade) = upgrade {
+        if let Some(upgrade) = upgrade.take() {
             self.edge.connections.spawn(upgrade::end_refused(upgrade, self.slot.clone()));
         }
-        answered.unwrap_or_else(|problem| self.refuse(problem, &head, id))
+        answered.unwrap_or_else(|problem| self.refuse(problem, head, id))
     }
 
     /// What a route makes of a request: a WebSocket is bridged or passed through, everything else is proxied.
@@ -174,15 +198,22 @@ impl Connection {
 
     pub(super) fn refuse(&self, problem: Problem, head: &request::Parts, id: Uuid) -> Response<Body> {
         self.edge.bridges.registry().refused(problem.kind);
-        telemetry::refused(&Refused { connection: id, peer: self.peer, path: head.uri.path(), problem: &problem });
+        telemetry::refused(&Refused {
+            connection: id,
+            peer: self.peer,
+            via: self.via,
+            path: head.uri.path(),
+            problem: &problem,
+        });
         let mut response = problem.into_response();
-        if handshake::asks_for_upgrade(&head.headers) {
-            // Whoever asked for another protocol may already be speaking it.
-            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-        }
         add_id(response.headers_mut(), id);
         response.map(whole)
     }
+}
+
+/// Whether a request is the last on its connection unless it is granted another protocol. HTTP/2 has no such thing.
+fn is_last(head: &request::Parts) -> bool {
+    head.version < Version::HTTP_2 && (handshake::asks_for_upgrade(&head.headers) || head.method == Method::CONNECT)
 }
 
 fn no_route() -> Problem {

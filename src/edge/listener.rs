@@ -15,8 +15,11 @@ use tokio_rustls::TlsAcceptor;
 use tracing::{debug, warn};
 
 use super::http::{Connection, Edge, stack};
+use super::proxy_protocol::Arrival;
 use super::settings::Listener as Settings;
 use super::stream::ClientStream;
+use super::strict::Strict;
+use super::target::Named;
 use super::tls;
 use crate::bridge::registry::Handshake;
 
@@ -126,11 +129,22 @@ impl Listener {
 }
 
 impl Reception {
-    async fn serve(&self, stream: TcpStream, peer: SocketAddr, slot: OwnedSemaphorePermit, edge: Arc<Edge>) {
+    async fn serve(&self, mut stream: TcpStream, peer: SocketAddr, slot: OwnedSemaphorePermit, edge: Arc<Edge>) {
         // Messages are written whole; waiting for more would only add latency. A failure here shows on the first read.
         let _ = stream.set_nodelay(true);
         // A cold path with a large state: boxed, so that the task of an open connection stays small.
         let shutdown = edge.stop.shutdown.clone();
+        let arrived = tokio::select! {
+            arrived = Arrival::of(&mut stream, peer, &self.settings) => arrived,
+            () = shutdown.cancelled() => return,
+        };
+        let Arrival { client: peer, via, over_tls } = match arrived {
+            Ok(arrival) => arrival,
+            Err(error) => {
+                edge.bridges.registry().handshake_refused(Handshake::ProxyHeader);
+                return debug!(%peer, error = &error as &dyn std::error::Error, "connection refused");
+            }
+        };
         let stream = tokio::select! {
             shaken = Box::pin(self.handshake(stream)) => match shaken {
                 Ok(stream) => stream,
@@ -142,8 +156,12 @@ impl Reception {
             () = shutdown.cancelled() => return,
         };
         let certificate = stream.certificate().map(Arc::new);
-        let (tls, ticket_path) = (self.tls.is_some(), self.settings.ticket_path.clone());
-        let connection = Connection { edge, peer, tls, certificate, ticket_path, slot: Arc::new(slot) };
+        let (tls, ticket_path) = (self.tls.is_some() || over_tls, self.settings.ticket_path.clone());
+        let named = Named::of(&stream, &self.settings);
+        let stream = Strict::new(stream, peer, edge.bridges.registry().clone());
+        let slot = Arc::new(slot);
+        let connection =
+            Connection { edge, peer, via, speaks_for_others: false, tls, named, certificate, ticket_path, slot };
         let mut served = std::pin::pin!(
             http1::Builder::new()
                 .timer(TokioTimer::new())

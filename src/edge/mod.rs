@@ -1,6 +1,7 @@
 //! Everything on the client's side: listeners, TLS, HTTP, the WebSocket handshake and its frames.
 
 mod admit;
+mod client;
 mod cors;
 pub mod credential;
 pub mod handshake;
@@ -10,10 +11,13 @@ mod issue;
 pub mod listener;
 pub mod origin;
 mod proxied;
+pub mod proxy_protocol;
 pub mod routes;
 pub mod settings;
 mod site;
 mod stream;
+mod strict;
+mod target;
 pub mod tls;
 mod tunnelled;
 mod upgrade;

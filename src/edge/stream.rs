@@ -30,6 +30,12 @@ impl From<TcpStream> for ClientStream {
 }
 
 impl ClientStream {
+    /// The name that the client has asked TLS for, if it has (RFC 6066 section 3).
+    pub(super) fn server_name(&self) -> Option<&str> {
+        let Self::Tls(stream) = self else { return None };
+        stream.get_ref().1.server_name()
+    }
+
     /// The client's own certificate, if TLS has asked for one and verified it. A copy: a connection that is upgraded
     /// leaves it behind.
     pub(super) fn certificate(&self) -> Option<CertificateDer<'static>> {

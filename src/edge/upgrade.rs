@@ -18,6 +18,7 @@ use super::handshake::{self, Handshake};
 use super::http::{Body, Connection, Edge, add_id, whole};
 use super::routes::Found;
 use super::stream::ClientStream;
+use super::strict::Strict;
 use super::websocket::WebSocket;
 use crate::access::limits::Place;
 use crate::bridge::open::{Asked, Opened, open, prepare};
@@ -138,7 +139,7 @@ pub(super) async fn end_refused(upgrade: OnUpgrade, slot: Arc<OwnedSemaphorePerm
 
 /// The client's own stream out of the HTTP library, with what was read too much.
 fn reclaim(upgraded: Upgraded) -> Option<(ClientStream, Vec<u8>)> {
-    let Parts { io, read_buf, .. } = upgraded.downcast::<TokioIo<ClientStream>>().ok()?;
+    let Parts { io, read_buf, .. } = upgraded.downcast::<TokioIo<Strict<ClientStream>>>().ok()?;
     // Copied, however little: even an empty slice keeps the whole buffer of the HTTP library alive.
-    Some((io.into_inner(), read_buf.to_vec()))
+    Some((io.into_inner().into_inner(), read_buf.to_vec()))
 }

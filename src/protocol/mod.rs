@@ -1,9 +1,12 @@
 //! Pure formats: bytes in, values out. Nothing here knows a runtime, a socket or a clock.
 
 pub mod close;
+pub mod forwarded;
+pub mod framing;
 pub mod headers;
 pub mod message;
 pub mod problem;
+pub mod proxy_header;
 pub mod query;
 pub mod sse;
 pub mod template;
