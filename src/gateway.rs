@@ -24,6 +24,7 @@ use crate::edge::{Edge, Fallback};
 use crate::identity::Way;
 use crate::process;
 use crate::process::memory::{Resident, Tidying};
+use crate::proxy::{self, Proxies};
 use crate::upstream::Upstream;
 
 /// How long connections that are cut may take to say so in the log.
@@ -121,6 +122,9 @@ impl Gateway {
         let listeners = config.listeners.into_iter().map(Listener::bind).collect::<Result<Vec<_>, _>>()?;
         let admin = config.admin.as_ref().map(admin::Server::bind).transpose()?;
         let registry = Arc::new(Registry::new(config.routes.iter().map(|route| route.path.clone())));
+        let proxied = Arc::new(proxy::registry::Registry::new(
+            config.routes.iter().filter(|route| route.proxy.is_some()).map(|route| route.path.clone()),
+        ));
         let limits = Limits::new(config.routes.iter().map(|route| route.limits), config.server.prefixes);
         let ticket_routes = config.routes.iter().filter(|route| route.auth.takes(Way::Ticket)).cloned().collect();
         let routes = RouteTable::build(config.routes).map_err(|_| StartError::Overlap)?;
@@ -138,6 +142,12 @@ impl Gateway {
         let memory = gateway.watch_memory(config.server.max_memory);
         let bridges = Bridges::new(upstreams.iter().cloned(), registry.clone(), memory.clone())
             .with_signer(config.identity.clone());
+        let proxies = Proxies::new(
+            upstreams.iter().cloned(),
+            proxied.clone(),
+            config.identity.clone(),
+            gateway.stop.shutdown.clone(),
+        );
         let edge = Arc::new(Edge {
             routes,
             ticket_routes,
@@ -145,6 +155,7 @@ impl Gateway {
             trust: config.server.trust,
             limits,
             bridges: bridges.clone(),
+            proxies,
             fallback,
             connections: gateway.connections.clone(),
             stop: gateway.stop.clone(),

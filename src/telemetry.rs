@@ -37,8 +37,10 @@ pub enum Format {
 
 mod lines;
 pub mod metrics;
+mod passed;
 
 pub use lines::{Opening, Refused, chain, connection_closed, connection_opened, refused, ticket_issued};
+pub use passed::{Passed, request_passed};
 
 /// Libraries whose debug and trace lines can hold request heads, and with them credentials: they are kept at `info`
 /// whatever the filter says.

@@ -22,7 +22,7 @@ use crate::protocol::sse::Limits;
 use crate::session::Session;
 use crate::telemetry::{self, Opening};
 use crate::upstream::events::EventStream;
-use crate::upstream::{Body, OpenAnswer, OpenError, Pool};
+use crate::upstream::{Body, OpenAnswer, Pool};
 
 /// A connection that upstream has accepted and whose client is about to be.
 #[derive(Debug)]
@@ -72,7 +72,7 @@ pub async fn open(bridge: &Bridge, prepared: Prepared, asked: Asked<'_>, route: 
 
     let deadline = began + settings.open_timeout;
     let OpenAnswer { pool, response, count } =
-        bridge.upstream.open(&id, &request, deadline, None).await.map_err(|error| no_answer(&error))?;
+        bridge.upstream.open(&id, &request, deadline, None).await.map_err(Problem::from)?;
     // Outside the time limit, with one of its own: the answer was given with its head.
     let (subprotocol, body) = accept(response, &asked, settings).await?;
 
@@ -150,26 +150,6 @@ pub(super) fn event_limits(settings: &Settings) -> Limits {
         event: message.div_ceil(3).saturating_mul(4).saturating_add(message / 16).max(1024),
         field: settings.max_event_field,
     }
-}
-
-/// What a client is told when no endpoint answered.
-fn no_answer(error: &OpenError) -> Problem {
-    let log = error.to_string();
-    match error {
-        OpenError::TimedOut { .. } => {
-            Problem::new(StatusCode::GATEWAY_TIMEOUT, "upstream-timeout", "upstream gave no answer in time")
-        }
-        OpenError::Unavailable { wait, .. } => Problem::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "upstream-unavailable",
-            "upstream cannot be reached at the moment",
-        )
-        .with_retry_after(*wait),
-        OpenError::Unreachable { .. } => {
-            Problem::new(StatusCode::BAD_GATEWAY, "upstream-unreachable", "upstream cannot be reached")
-        }
-    }
-    .with_log(log)
 }
 
 /// Takes an answer that is an event stream, and turns any other into a refusal.

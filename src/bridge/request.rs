@@ -18,6 +18,7 @@ use crate::identity::signer::Signer;
 use crate::identity::{Identity, told};
 use crate::protocol::forwarded;
 use crate::protocol::headers::{self, Kept};
+use crate::protocol::hop::Hop;
 use crate::protocol::message::Message;
 use crate::protocol::problem::Problem;
 use crate::protocol::query::Query;
@@ -214,18 +215,11 @@ fn too_large(error: &told::TooLarge) -> Problem {
 /// else that the client sent, `Tidegate-*` and hop-by-hop fields first of all, stays here.
 fn fields<'a>(asked: &Asked<'a>, settings: &Settings, id: Uuid) -> Vec<(HeaderName, Cow<'a, [u8]>)> {
     let client = &asked.head.headers;
-    // RFC 9110 section 7.6.1: what `Connection` names is meant for this hop alone.
-    let hop_by_hop: Vec<&str> = client
-        .get_all(header::CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|v| v.split(','))
-        .collect();
-    let for_us = |name: &HeaderName| hop_by_hop.iter().any(|hop| hop.trim().eq_ignore_ascii_case(name.as_str()));
+    let hop = Hop::of(client);
 
     let mut fields = vec![(headers::TIDEGATE_CONNECTION, Cow::Owned(id.to_string().into_bytes()))];
     fields.extend(forwarded::told(asked.head, asked.peer, asked.tls, asked.host));
-    for name in settings.forward_headers.iter().filter(|name| !for_us(name)) {
+    for name in settings.forward_headers.iter().filter(|name| !hop.names(name)) {
         fields.extend(client.get_all(name).iter().map(|value| (name.clone(), Cow::Borrowed(value.as_bytes()))));
     }
     for cookies in client.get_all(header::COOKIE) {

@@ -34,6 +34,7 @@ use crate::bridge::{Bridges, Stop};
 use crate::protocol::forwarded::Trust;
 use crate::protocol::headers;
 use crate::protocol::problem::Problem;
+use crate::proxy::Proxies;
 use crate::telemetry::{self, Refused};
 
 /// Body of an answer to a client. One that fails ends the answer so that the client can tell: by a reset, or a close.
@@ -58,6 +59,8 @@ pub struct Edge {
     pub door: Arc<Door>,
     /// From the route's settings to its upstream.
     pub bridges: Bridges,
+    /// From the route's settings to its proxy.
+    pub proxies: Proxies,
     /// Who may speak for clients.
     pub trust: Trust,
     /// How many may be let in, of the routes in their order.

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use http::{Response, request};
+use http_body::Body as _;
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use uuid::Uuid;
 
@@ -25,10 +27,9 @@ impl Connection {
         settings: &Arc<proxy::Settings>,
     ) -> Result<Response<Body>, Problem> {
         let checked = self.check(id, head, found, host, &[])?;
-        let upstream = self.edge.bridges.upstream(&settings.upstream).ok_or_else(stopping)?;
+        let proxy = self.edge.proxies.of(settings, &found.route.path).ok_or_else(stopping)?;
         let proven = self.prove(&checked).await?;
         let place = self.place(&checked, proven.as_ref())?;
-        self.spend(proven.as_ref()).await?;
         let asked = proxy::Asked {
             id,
             head,
@@ -38,7 +39,10 @@ impl Connection {
             tls: self.tls,
             identity: proven.as_ref().map(|Proven { identity, .. }| identity),
         };
-        drop((place, upstream, asked, body));
-        Err(stopping())
+        let prepared = proxy.prepare(&asked, &found.route.path, body.size_hint().exact())?;
+        self.spend(proven.as_ref()).await?;
+        // The place of its connection is held as well: a stream of HTTP/2 may outlive what else belongs to it.
+        let held = Box::new((place, self.slot.clone()));
+        proxy::forward(prepared, body.map_err(Into::into).boxed_unsync(), held).await
     }
 }

@@ -129,6 +129,15 @@ pub fn is_event_stream(headers: &HeaderMap) -> bool {
     media_type(headers).is_some_and(|essence| essence.eq_ignore_ascii_case("text/event-stream"))
 }
 
+/// Whether `Accept` names `text/event-stream`, as every `EventSource` does.
+#[must_use]
+pub fn accepts_events(headers: &HeaderMap) -> bool {
+    let all = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    all.flat_map(|value| value.split(',')).any(|range| {
+        range.split(';').next().is_some_and(|range| range.trim().eq_ignore_ascii_case("text/event-stream"))
+    })
+}
+
 /// The media type without its parameters.
 #[must_use]
 pub fn media_type(headers: &HeaderMap) -> Option<&str> {

@@ -4,6 +4,7 @@ pub mod close;
 pub mod forwarded;
 pub mod framing;
 pub mod headers;
+pub mod hop;
 pub mod message;
 pub mod problem;
 pub mod proxy_header;

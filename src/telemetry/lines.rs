@@ -150,6 +150,6 @@ pub fn chain(error: &dyn Error) -> String {
     text
 }
 
-fn millis(duration: Duration) -> u64 {
+pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -7,8 +7,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use http_body_util::Full;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::pki_types::ServerName;
@@ -19,6 +17,7 @@ use tokio_rustls::TlsConnector;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::request::RequestBody;
 use super::resolve::{Place, Resolve};
 use super::settings::{Endpoint, Protocol};
 
@@ -119,9 +118,9 @@ pub(super) struct Connected {
 /// The handle of a new connection; the connection itself is driven by a task of its own.
 pub(super) enum Http {
     /// HTTP/1.1: one request at a time.
-    Http1(http1::SendRequest<Full<Bytes>>),
+    Http1(http1::SendRequest<RequestBody>),
     /// HTTP/2: many, up to what the peer allows, which the second field tells.
-    Http2(http2::SendRequest<Full<Bytes>>, Arc<AtomicUsize>),
+    Http2(http2::SendRequest<RequestBody>, Arc<AtomicUsize>),
 }
 
 /// What is needed to connect to one endpoint.

@@ -5,11 +5,10 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use http_body_util::Full;
 use hyper::client::conn::{http1, http2};
 
 use super::lock;
+use super::request::RequestBody;
 
 /// What a request is for; event streams must not take the last places from POSTs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +17,8 @@ pub(super) enum Use {
     Events,
     /// Carries one message.
     Message,
+    /// Is passed on for a client, and takes whatever time its answer takes.
+    Request,
 }
 
 /// Where a connection leads.
@@ -55,14 +56,14 @@ pub(super) struct Connections {
 
 #[derive(Debug)]
 struct IdleHttp1 {
-    sender: http1::SendRequest<Full<Bytes>>,
+    sender: http1::SendRequest<RequestBody>,
     origin: Origin,
     until: Instant,
 }
 
 #[derive(Debug)]
 struct Http2 {
-    sender: http2::SendRequest<Full<Bytes>>,
+    sender: http2::SendRequest<RequestBody>,
     address: IpAddr,
     /// Streams that the peer allows.
     allowed: Arc<AtomicUsize>,
@@ -73,7 +74,7 @@ struct Http2 {
 }
 
 impl Http2 {
-    fn take_place(&self) -> (http2::SendRequest<Full<Bytes>>, StreamSlot) {
+    fn take_place(&self) -> (http2::SendRequest<RequestBody>, StreamSlot) {
         self.open.fetch_add(1, Ordering::Relaxed);
         (self.sender.clone(), StreamSlot(self.open.clone()))
     }
@@ -98,7 +99,7 @@ impl Connections {
     }
 
     /// The idle HTTP/1.1 connection that was used last.
-    pub(super) fn take_idle(&self) -> Option<(http1::SendRequest<Full<Bytes>>, Origin)> {
+    pub(super) fn take_idle(&self) -> Option<(http1::SendRequest<RequestBody>, Origin)> {
         loop {
             let idle = lock(&self.http1).pop()?;
             if idle.until > Instant::now() {
@@ -109,7 +110,7 @@ impl Connections {
 
     /// Takes back an HTTP/1.1 connection whose answer was read to its end. One from before an address was lost is
     /// closed: whether it led to that address is no longer known here, and a new connection is cheap.
-    pub(super) fn recycle(&self, sender: http1::SendRequest<Full<Bytes>>, origin: Origin, hint: Option<Duration>) {
+    pub(super) fn recycle(&self, sender: http1::SendRequest<RequestBody>, origin: Origin, hint: Option<Duration>) {
         let keep = hint.map_or(self.idle_timeout, |hint| hint.min(self.idle_timeout));
         if sender.is_closed() || keep.is_zero() || origin.epoch != self.epoch() {
             return;
@@ -121,7 +122,7 @@ impl Connections {
     }
 
     /// A place on an HTTP/2 connection that is there already.
-    pub(super) fn place(&self, purpose: Use) -> Option<(http2::SendRequest<Full<Bytes>>, StreamSlot)> {
+    pub(super) fn place(&self, purpose: Use) -> Option<(http2::SendRequest<RequestBody>, StreamSlot)> {
         let mut connections = lock(&self.http2);
         connections.retain(|connection| !connection.sender.is_closed());
         connections.iter().find_map(|connection| {
@@ -129,6 +130,7 @@ impl Connections {
             let limit = match purpose {
                 // A stream above the peer's limit would wait without an error, and a POST behind streams for ever.
                 Use::Events => allowed.saturating_sub((allowed / 8).max(1)),
+                Use::Request => allowed.saturating_sub((allowed / 16).max(1)),
                 Use::Message => allowed,
             };
             (connection.open.load(Ordering::Relaxed) < limit.max(1)).then(|| connection.take_place())
@@ -138,10 +140,10 @@ impl Connections {
     /// Takes in a new HTTP/2 connection and gives its first place.
     pub(super) fn add_http2(
         &self,
-        sender: http2::SendRequest<Full<Bytes>>,
+        sender: http2::SendRequest<RequestBody>,
         allowed: Arc<AtomicUsize>,
         address: IpAddr,
-    ) -> (http2::SendRequest<Full<Bytes>>, StreamSlot) {
+    ) -> (http2::SendRequest<RequestBody>, StreamSlot) {
         let connection = Http2 { sender, address, allowed, open: Arc::default(), idle_since: None };
         let place = connection.take_place();
         lock(&self.http2).push(connection);

@@ -5,10 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
-use bytes::Bytes;
 use http::header::HeaderMap;
 use http::{Response, StatusCode};
-use http_body_util::Full;
 use hyper::client::conn::{http1, http2};
 use rustls::ClientConfig;
 use tokio_util::sync::CancellationToken;
@@ -23,7 +21,7 @@ use super::error::{SendError, is_unprocessed};
 use super::guard::{Guard, Permit, Traffic, Verdict};
 use super::health::{Health, HealthRule, HealthState};
 use super::lock;
-use super::request::{Addressed, OutgoingRequest, take_back};
+use super::request::{Addressed, OutgoingRequest, RequestBody};
 use super::resolve::{Place, Resolve};
 use super::settings::{Endpoint, Settings};
 use super::snapshot::EndpointSnapshot;
@@ -48,6 +46,9 @@ pub struct Pool {
     stream_guard: Guard,
     message_guard: Guard,
     question_guard: Guard,
+    request_guard: Guard,
+    /// Requests that are passed on for clients and whose answers are not over.
+    requests: AtomicUsize,
     health: Mutex<Checked>,
     weight: u32,
     slow_start: Duration,
@@ -64,9 +65,9 @@ struct Checked {
 }
 
 enum Ready {
-    Http1(http1::SendRequest<Full<Bytes>>, Origin),
+    Http1(http1::SendRequest<RequestBody>, Origin),
     Http2 {
-        sender: http2::SendRequest<Full<Bytes>>,
+        sender: http2::SendRequest<RequestBody>,
         slot: StreamSlot,
         /// The connection was there already.
         shared: bool,
@@ -80,6 +81,16 @@ pub struct StreamCount(Arc<Pool>);
 impl Drop for StreamCount {
     fn drop(&mut self) {
         self.0.streams.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Counts one request that is passed on for a client, until its answer is over.
+#[derive(Debug)]
+pub struct RequestCount(Arc<Pool>);
+
+impl Drop for RequestCount {
+    fn drop(&mut self) {
+        self.0.requests.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -119,6 +130,7 @@ impl Pool {
             stream_guard: guard(Traffic::Streams),
             message_guard: guard(Traffic::Messages),
             question_guard: guard(Traffic::Questions),
+            request_guard: guard(Traffic::Requests),
             key: balance::key(&name),
             name,
             addressed: Addressed::to(&endpoint),
@@ -131,6 +143,7 @@ impl Pool {
             failures: AtomicU64::new(0),
             speaks: AtomicUsize::new(speaks),
             streams: AtomicUsize::new(0),
+            requests: AtomicUsize::new(0),
             health: Mutex::default(),
             weight: endpoint.weight,
             slow_start: settings.slow_start,
@@ -170,9 +183,8 @@ impl Pool {
         request: OutgoingRequest,
         deadline: Instant,
     ) -> Result<(Response<Body>, StreamCount), SendError> {
-        let permit = self.stream_guard.admit().map_err(|wait| self.ejected(wait))?;
-        self.streams.fetch_add(1, Ordering::Relaxed);
-        let count = StreamCount(self.clone());
+        let permit = self.admit_stream()?;
+        let count = self.count_stream();
         let handed_over = AtomicBool::new(false);
         let sent = tokio::time::timeout_at(deadline.into(), self.send(request, Use::Events, &handed_over))
             .await
@@ -198,6 +210,28 @@ impl Pool {
         self.question_guard.admit().map_err(|wait| self.ejected(wait))
     }
 
+    /// Leave to pass one request on.
+    pub(super) fn admit_request(&self) -> Result<Permit<'_>, SendError> {
+        self.request_guard.admit().map_err(|wait| self.ejected(wait))
+    }
+
+    /// Leave to open one event stream.
+    pub(super) fn admit_stream(&self) -> Result<Permit<'_>, SendError> {
+        self.stream_guard.admit().map_err(|wait| self.ejected(wait))
+    }
+
+    /// Counts a stream from now on.
+    pub(super) fn count_stream(self: &Arc<Self>) -> StreamCount {
+        self.streams.fetch_add(1, Ordering::Relaxed);
+        StreamCount(self.clone())
+    }
+
+    /// Counts a request from now on.
+    pub(super) fn count_request(self: &Arc<Self>) -> RequestCount {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        RequestCount(self.clone())
+    }
+
     fn ejected(&self, wait: Duration) -> SendError {
         SendError::Ejected { endpoint: self.name(), wait }
     }
@@ -205,21 +239,22 @@ impl Pool {
     /// Sends `request` on a connection of this endpoint, a new one if need be, and waits for the head of the answer.
     ///
     /// A request that meets a connection which upstream has just closed, and which provably did not go out on it, goes
-    /// out on another one. So does the request for an event stream that an HTTP/2 peer has given back unprocessed; of a
-    /// POST no copy is kept, and it is for the rule on repeating to send it again. `handed_over` tells whoever gives this up
+    /// out on another one. So does one without a body, or with a whole one, that an HTTP/2 peer has given back unprocessed; of a
+    /// message no copy is kept, and it is for the rule on repeating to send it again. `handed_over` tells whoever gives this up
     /// whether a connection has the request.
     pub(super) async fn send(
         self: &Arc<Self>,
-        request: OutgoingRequest,
+        request: impl Into<OutgoingRequest<RequestBody>>,
         purpose: Use,
         handed_over: &AtomicBool,
     ) -> Result<Response<Body>, SendError> {
-        let copy = (purpose == Use::Events).then(|| request.clone());
-        let mut request = request;
+        let mut request = request.into();
+        let copy = if purpose == Use::Message { None } else { request.copy() };
         let mut attempt = 1;
         while attempt <= ATTEMPTS {
             let ready = self.ready(purpose, attempt).await?;
             handed_over.store(true, Ordering::Relaxed);
+            let upload = request.body.watch();
             let (outcome, lease, shared) = match ready {
                 Ready::Http1(mut sender, origin) => {
                     let sent = sender.try_send_request(self.addressed.http1(request)).await;
@@ -233,7 +268,7 @@ impl Pool {
             let mut refused = match outcome {
                 Ok(response) => {
                     let keep = keep_alive_hint(response.headers());
-                    return Ok(response.map(|body| Body::new(body, lease, keep)));
+                    return Ok(response.map(|body| Body::new(body, lease, keep, upload)));
                 }
                 Err(refused) => refused,
             };
@@ -248,9 +283,10 @@ impl Pool {
                 self.connections.retire(slot);
             }
             attempt += usize::from(!shared);
-            request = match (unsent, &copy) {
-                (Some(unsent), _) => take_back(unsent),
-                (None, Some(copy)) => copy.clone(),
+            let copy = copy.as_ref().and_then(OutgoingRequest::copy);
+            request = match (unsent, copy) {
+                (Some(unsent), _) => self.addressed.take_back(unsent),
+                (None, Some(copy)) => copy,
                 (None, None) => {
                     return Err(SendError::Unprocessed { endpoint: self.name(), source: refused.into_error() });
                 }
@@ -265,7 +301,7 @@ impl Pool {
     }
 
     /// Takes back an HTTP/1.1 connection whose answer was read to its end.
-    pub(super) fn recycle(&self, sender: http1::SendRequest<Full<Bytes>>, origin: Origin, hint: Option<Duration>) {
+    pub(super) fn recycle(&self, sender: http1::SendRequest<RequestBody>, origin: Origin, hint: Option<Duration>) {
         self.connections.recycle(sender, origin, hint);
     }
 
@@ -351,13 +387,18 @@ impl Pool {
 
 /// The endpoint as a choice, under checks, and as operators see it.
 impl Pool {
-    pub(super) fn view(&self, now: Instant) -> View {
-        let breaker = self.stream_guard.standing(now);
+    /// What there is to know for a choice of where to send something of this kind: requests that are passed on are spread by
+    /// those under way, everything else by the event streams.
+    pub(super) fn view(&self, traffic: Traffic, now: Instant) -> View {
+        let (breaker, load) = match traffic {
+            Traffic::Requests => (self.request_guard.standing(now), self.requests.load(Ordering::Relaxed)),
+            _ => (self.stream_guard.standing(now), self.open_streams()),
+        };
         let checked = lock(&self.health);
         View {
             key: self.key,
             weight: balance::ramp(self.weight, breaker.back.max(checked.back), now, self.slow_start),
-            streams: u32::try_from(self.open_streams()).unwrap_or(u32::MAX),
+            streams: u32::try_from(load).unwrap_or(u32::MAX),
             healthy: checked.health.state() != HealthState::Unhealthy,
             admits: breaker.admits,
         }
@@ -375,6 +416,8 @@ impl Pool {
             streams_breaker: self.stream_guard.standing(now).state,
             messages_breaker: self.message_guard.standing(now).state,
             questions_breaker: self.question_guard.standing(now).state,
+            requests: self.requests.load(Ordering::Relaxed),
+            requests_breaker: self.request_guard.standing(now).state,
         }
     }
 

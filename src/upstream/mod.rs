@@ -22,10 +22,12 @@ mod maintain;
 pub mod messages;
 mod open;
 mod pacer;
+mod pass;
 mod request;
 mod resolve;
 mod settings;
 mod snapshot;
+mod upload;
 
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -43,10 +45,12 @@ pub use endpoint::{Pool, StreamCount};
 pub use error::SendError;
 pub use health::HealthState;
 pub use open::{OpenAnswer, OpenError};
-pub use request::OutgoingRequest;
+pub use pass::{PassError, PassRules, Passed, Passing, UnderWay};
+pub use request::{OutgoingRequest, RequestBody};
 pub use resolve::{Lookup, Resolve, SystemResolver};
 pub use settings::{Balance, BreakerRule, Endpoint, HealthKind, HealthRule, Protocol, Settings};
 pub use snapshot::{BudgetSnapshot, EndpointSnapshot, UpstreamSnapshot};
+pub use upload::{Sent, Upload, UploadError, UploadRules, Watch};
 
 /// A named group of endpoints and the connections to them.
 #[derive(Debug)]

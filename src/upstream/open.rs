@@ -4,15 +4,17 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use http::Response;
+use http::{Response, StatusCode};
 use tracing::{info, warn};
 use uuid::Uuid;
 
 use super::body::Body;
 use super::endpoint::{Pool, StreamCount};
 use super::error::SendError;
+use super::guard::Traffic;
 use super::request::OutgoingRequest;
 use super::{Upstream, balance};
+use crate::protocol::problem::Problem;
 use crate::telemetry::chain;
 
 /// An answer to the request for an event stream, whatever it says.
@@ -59,8 +61,13 @@ impl Upstream {
     /// The endpoints in the order in which a new event stream of `connection` tries them; never empty.
     #[must_use]
     pub fn candidates(&self, connection: &Uuid) -> Vec<Arc<Pool>> {
+        self.candidates_for(Traffic::Streams, connection)
+    }
+
+    /// The same for another kind of traffic, which is spread by its own load.
+    pub(super) fn candidates_for(&self, traffic: Traffic, connection: &Uuid) -> Vec<Arc<Pool>> {
         let now = Instant::now();
-        let views: Vec<_> = self.pools.iter().map(|pool| pool.view(now)).collect();
+        let views: Vec<_> = self.pools.iter().map(|pool| pool.view(traffic, now)).collect();
         let order = balance::order(self.balance, &views, connection, self.turn.fetch_add(1, Relaxed));
         if self.desperate.swap(order.desperate, Relaxed) != order.desperate {
             let upstream = &*self.name;
@@ -116,5 +123,25 @@ impl Upstream {
             Some(wait) if !asked => OpenError::Unavailable { upstream: self.name.clone(), wait, failures },
             _ => OpenError::Unreachable { failures },
         })
+    }
+}
+
+/// What a client is told when no endpoint answered. Nothing of upstream's inner life, which the log has.
+impl From<OpenError> for Problem {
+    fn from(error: OpenError) -> Self {
+        let log = error.to_string();
+        match error {
+            OpenError::TimedOut { .. } => {
+                Self::new(StatusCode::GATEWAY_TIMEOUT, "upstream-timeout", "upstream gave no answer in time")
+            }
+            OpenError::Unavailable { wait, .. } => {
+                let detail = "upstream cannot be reached at the moment";
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "upstream-unavailable", detail).with_retry_after(wait)
+            }
+            OpenError::Unreachable { .. } => {
+                Self::new(StatusCode::BAD_GATEWAY, "upstream-unreachable", "upstream cannot be reached")
+            }
+        }
+        .with_log(log)
     }
 }

@@ -50,4 +50,8 @@ pub struct EndpointSnapshot {
     pub messages_breaker: BreakerState,
     /// Whether questions, such as who a cookie belongs to, are asked there.
     pub questions_breaker: BreakerState,
+    /// Requests that are passed on for clients and whose answers are not over.
+    pub requests: usize,
+    /// Whether requests of clients are passed on to it.
+    pub requests_breaker: BreakerState,
 }

@@ -1,0 +1,160 @@
+//! One request, passed on.
+
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use http::header::HeaderValue;
+use http::{Response, StatusCode};
+use http_body::Body as _;
+use http_body_util::BodyExt as _;
+use tracing::warn;
+
+use super::answer::{Answer, Record};
+use super::request::{self, Outgoing};
+use super::response;
+use super::stream::{self, Away};
+use super::{Asked, Body, Context, Held, Proxy};
+use crate::identity::signer::Signed;
+use crate::identity::{Holder, Identity, told};
+use crate::protocol::headers;
+use crate::protocol::problem::Problem;
+use crate::upstream::{PassError, PassRules, Passed, Passing, UploadError, UploadRules};
+
+/// A request of which all is known that could refuse it here.
+#[derive(Debug)]
+pub struct Prepared {
+    outgoing: Outgoing,
+    context: Arc<Context>,
+}
+
+impl Proxy {
+    /// Puts together what upstream is asked. `size` is what the client says of its request's body.
+    ///
+    /// # Errors
+    ///
+    /// What cannot be passed on, before anything is spent on it: 400, 403, 413, 417, 501 and 508.
+    pub fn prepare(&self, asked: &Asked<'_>, route: &Arc<str>, size: Option<u64>) -> Result<Prepared, Problem> {
+        if self.settings.max_request_body.zip(size).is_some_and(|(most, size)| size > most) {
+            return Err(too_large());
+        }
+        let told = asked.identity.map_or_else(|| Ok(Vec::new()), |identity| self.told(identity, asked))?;
+        let outgoing = request::outgoing(asked, &self.settings, told)?;
+        let context = Context {
+            id: asked.id,
+            route: route.clone(),
+            peer: asked.peer,
+            proxy: self.clone(),
+            holder: asked.identity.map(|identity| Arc::new(Holder::of(identity, SystemTime::now()))),
+            expires: asked.identity.and_then(|identity| identity.expires),
+            asks_for_events: outgoing.asks_for_events,
+        };
+        Ok(Prepared { outgoing, context: Arc::new(context) })
+    }
+
+    /// The fields that say who the client is.
+    fn told(&self, identity: &Identity, asked: &Asked<'_>) -> Result<Vec<(http::HeaderName, HeaderValue)>, Problem> {
+        let told = told::fields(identity, headers::TIDEGATE_SUBJECT, &self.settings.claim_headers);
+        let told = told.map_err(|error| identity_too_large(&error))?.into_iter();
+        let mut fields: Vec<_> =
+            told.filter_map(|(name, value)| Some((name, HeaderValue::try_from(value).ok()?))).collect();
+        if let Some((audience, signer)) = self.settings.identity_token.as_ref().zip(self.signer.as_ref()) {
+            let said = signer.say(identity, audience, asked.id).map_err(|error| identity_too_large(&error))?;
+            match signer.sign(&said, SystemTime::now()) {
+                Ok(Signed { token, .. }) => fields.extend(HeaderValue::try_from(token).ok().map(|mut value| {
+                    value.set_sensitive(true);
+                    (headers::TIDEGATE_IDENTITY, value)
+                })),
+                // The key has signed at the start: the system has no random bytes, or no memory.
+                Err(error) => warn!(%error, "an identity token could not be signed"),
+            }
+        }
+        Ok(fields)
+    }
+}
+
+/// Passes a request on and gives upstream's answer, whose body goes on to come from there. `held` is held until the answer is
+/// over, or there is none.
+///
+/// # Errors
+///
+/// What the client is told that gets no answer of upstream's: 502, 503 and 504; 408 and 413 for its own body.
+pub async fn forward(prepared: Prepared, body: Body, held: Held) -> Result<Response<Body>, Problem> {
+    let Prepared { outgoing, context } = prepared;
+    let Context { proxy, id, .. } = &*context;
+    let settings = &proxy.settings;
+    let began = Instant::now();
+    let counted = proxy.counters.begin();
+    let Outgoing { method, target, headers, expects_continue, asks_for_events } = outgoing;
+    let rules = PassRules {
+        events: asks_for_events,
+        response_timeout: settings.response_timeout,
+        retries: settings.retries,
+        upload: UploadRules {
+            max_size: settings.max_request_body,
+            send_timeout: settings.send_timeout,
+            expects_continue,
+        },
+    };
+    let body = (!body.is_end_stream()).then_some(body);
+    let passing = Passing { method: method.clone(), target, headers, body };
+    let passed = match proxy.upstream.pass(id, passing, rules).await {
+        Ok(passed) => passed,
+        Err(PassError::Upload(error)) => return Err(bad_body(error)),
+        Err(PassError::Upstream(error)) => {
+            let problem = Problem::from(error);
+            return if asks_for_events { stream::away(Away::Failed(problem), &context) } else { Err(problem) };
+        }
+    };
+    let Passed { pool, response, under_way, upload } = passed;
+    let (mut head, body) = response.into_parts();
+    if head.status.is_informational() {
+        // RFC 9110 section 15.2.2: nobody has asked for another protocol.
+        let detail = "upstream has changed the protocol without being asked to";
+        return Err(Problem::new(StatusCode::BAD_GATEWAY, "upstream-unusable", detail));
+    }
+    let is_stream = headers::is_event_stream(&head.headers) && head.status == StatusCode::OK;
+    let is_away = asks_for_events && response::says_away(head.status);
+    response::passed_on(&mut head, &settings.response_headers, *id);
+    let record = Record {
+        context: context.clone(),
+        method,
+        status: head.status,
+        pool,
+        upload,
+        began,
+        took: began.elapsed(),
+        _under_way: (counted, under_way),
+        _held: held,
+    };
+    let answer = Answer::new(body, (!is_stream).then_some(settings.read_timeout), record);
+    if is_stream {
+        return Ok(stream::deliver(head, answer, &context));
+    }
+    if is_away {
+        return stream::away(Away::Answered(head, answer), &context);
+    }
+    Ok(Response::from_parts(head, answer.map_err(Into::into).boxed_unsync()))
+}
+
+fn too_large() -> Problem {
+    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", "the request's body is larger than it may be here")
+}
+
+/// What a client is told that did not bring its request to an end.
+fn bad_body(error: UploadError) -> Problem {
+    match error {
+        UploadError::TooLarge => too_large(),
+        UploadError::Stalled => {
+            Problem::new(StatusCode::REQUEST_TIMEOUT, "request-stalled", "the rest of the request did not come in time")
+        }
+        UploadError::Gone | UploadError::Unwanted => {
+            Problem::new(StatusCode::BAD_REQUEST, "request-broken", "the request broke off before its end")
+        }
+    }
+}
+
+/// Upstream cannot be told who the client is. The proof is good, but not for this route.
+fn identity_too_large(error: &told::TooLarge) -> Problem {
+    let detail = "the identity holds more than can be passed on to this route";
+    Problem::new(StatusCode::FORBIDDEN, "identity-too-large", detail).with_log(error.to_string())
+}

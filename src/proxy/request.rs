@@ -1,0 +1,223 @@
+//! The head of a request as upstream is to have it. Pure: the client's head and what is known of it come in.
+
+use std::borrow::Cow;
+
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::uri::PathAndQuery;
+use http::{Method, StatusCode, Version};
+
+use super::Asked;
+use super::settings::{Edits, Host, Settings};
+use crate::protocol::forwarded;
+use crate::protocol::headers::{self, folded};
+use crate::protocol::hop::Hop;
+use crate::protocol::problem::Problem;
+use crate::protocol::query::{self, Query};
+
+/// What this gateway is called in `Via`, and how often it may stand there: a request that has come by so many of them goes round
+/// in a circle.
+const PSEUDONYM: &str = "tidegate";
+const MOST_VISITS: usize = 8;
+
+/// A request's head for upstream.
+#[derive(Debug)]
+pub(super) struct Outgoing {
+    pub(super) method: Method,
+    pub(super) target: PathAndQuery,
+    pub(super) headers: HeaderMap,
+    /// The client waits for a 100 before it sends its body.
+    pub(super) expects_continue: bool,
+    /// It asks for an event stream, as an `EventSource` does.
+    pub(super) asks_for_events: bool,
+}
+
+/// Makes upstream's request of a client's. `told` is who the client is.
+///
+/// # Errors
+///
+/// 400 for what no upstream should see, 417 for an expectation that nobody knows, 501 for methods that are not passed on, 508 for
+/// a request that goes round in a circle.
+pub(super) fn outgoing(
+    asked: &Asked<'_>,
+    settings: &Settings,
+    told: Vec<(HeaderName, HeaderValue)>,
+) -> Result<Outgoing, Problem> {
+    let (method, client) = (&asked.head.method, &asked.head.headers);
+    if matches!(*method, Method::CONNECT | Method::TRACE) {
+        // TRACE would show a client what the gateway tells upstream about it (RFC 9110 section 9.3.8).
+        let detail = "this method is not passed on";
+        return Err(Problem::new(StatusCode::NOT_IMPLEMENTED, "method-not-supported", detail));
+    }
+    let expects_continue = expects_continue(asked)?;
+    check_loop(client)?;
+    let target = target(asked, settings)?;
+
+    let mut fields = passed_on(client, settings);
+    if let Some(cookies) = cookies(client) {
+        fields.insert(header::COOKIE, cookies);
+    }
+    if accepts_trailers(client) {
+        fields.insert(header::TE, HeaderValue::from_static("trailers"));
+    }
+    if expects_continue {
+        fields.insert(header::EXPECT, HeaderValue::from_static("100-continue"));
+    }
+    for (name, value) in forwarded::told(asked.head, asked.peer, asked.tls, asked.host) {
+        if let Ok(value) = HeaderValue::from_bytes(&value) {
+            fields.insert(name, value);
+        }
+    }
+    fields.append(header::VIA, via(asked.head.version));
+    edit(&mut fields, &settings.request_headers);
+    // Behind the changes of the configuration: nothing may take the place of what upstream goes by.
+    if let Ok(id) = HeaderValue::try_from(asked.id.to_string()) {
+        fields.insert(headers::TIDEGATE_CONNECTION, id);
+    }
+    for (name, value) in told {
+        fields.insert(name, value);
+    }
+    match &settings.host {
+        Host::Client => {
+            // It was read as text before.
+            if let Ok(host) = HeaderValue::from_str(asked.host) {
+                fields.insert(header::HOST, host);
+            }
+        }
+        Host::Name(name) => drop(fields.insert(header::HOST, name.clone())),
+        Host::Upstream => {}
+    }
+    let asks_for_events = *method == Method::GET && headers::accepts_events(client);
+    Ok(Outgoing { method: method.clone(), target, headers: fields, expects_continue, asks_for_events })
+}
+
+/// Takes fields out, then puts fields in.
+pub(super) fn edit(fields: &mut HeaderMap, edits: &Edits) {
+    for name in &edits.remove {
+        fields.remove(name);
+    }
+    for (name, value) in &edits.set {
+        fields.insert(name.clone(), value.clone());
+    }
+}
+
+/// The client's fields that go along. Not those for this hop, those that say what only the gateway can know, and those that are
+/// written anew; nor any that a backend of the CGI kind takes for one of these.
+fn passed_on(client: &HeaderMap, settings: &Settings) -> HeaderMap {
+    let hop = Hop::of(client);
+    let mut fields = HeaderMap::with_capacity(client.len() + 8);
+    for (name, value) in client {
+        let anew = matches!(*name, header::HOST | header::CONTENT_LENGTH | header::COOKIE | header::EXPECT);
+        if !anew && !hop.ends(name) && !is_ours(name, settings) {
+            fields.append(name.clone(), value.clone());
+        }
+    }
+    fields
+}
+
+/// Whether only the gateway may say what this field says.
+fn is_ours(name: &HeaderName, settings: &Settings) -> bool {
+    let name = folded(name.as_str());
+    name == "forwarded"
+        || name == "x-real-ip"
+        || ["tidegate-", "x-forwarded-"].iter().any(|prefix| name.starts_with(prefix))
+        || settings.claim_headers.iter().any(|(_, field)| folded(field.as_str()) == name)
+}
+
+/// All cookies in one field: HTTP/2 clients may send one each, which HTTP/1.1 does not know (RFC 9113 section 8.2.3).
+fn cookies(client: &HeaderMap) -> Option<HeaderValue> {
+    let mut all = client.get_all(header::COOKIE).iter();
+    let first = all.next()?;
+    let mut joined = Cow::Borrowed(first.as_bytes());
+    for more in all {
+        let joined = joined.to_mut();
+        joined.extend_from_slice(b"; ");
+        joined.extend_from_slice(more.as_bytes());
+    }
+    let mut value = match joined {
+        Cow::Borrowed(_) => first.clone(),
+        Cow::Owned(joined) => HeaderValue::from_bytes(&joined).ok()?,
+    };
+    value.set_sensitive(true);
+    Some(value)
+}
+
+/// Whether the client takes trailers (RFC 9110 section 10.1.4).
+fn accepts_trailers(client: &HeaderMap) -> bool {
+    let all = client.get_all(header::TE).iter().filter_map(|value| value.to_str().ok());
+    all.flat_map(|value| value.split(',')).any(|coding| coding.trim().eq_ignore_ascii_case("trailers"))
+}
+
+/// RFC 9110 section 10.1.1: one expectation is known, and HTTP/1.0 has none.
+fn expects_continue(asked: &Asked<'_>) -> Result<bool, Problem> {
+    let Some(value) = asked.head.headers.get(header::EXPECT) else { return Ok(false) };
+    if asked.head.version < Version::HTTP_11 {
+        return Ok(false);
+    }
+    let known = value.as_bytes().eq_ignore_ascii_case(b"100-continue");
+    let refused =
+        || Problem::new(StatusCode::EXPECTATION_FAILED, "bad-expectation", "only 100-continue can be expected here");
+    if known { Ok(true) } else { Err(refused()) }
+}
+
+/// RFC 9110 section 7.6.3.
+fn via(version: Version) -> HeaderValue {
+    HeaderValue::from_static(match version {
+        Version::HTTP_09 | Version::HTTP_10 => "1.0 tidegate",
+        Version::HTTP_2 => "2.0 tidegate",
+        _ => "1.1 tidegate",
+    })
+}
+
+fn check_loop(client: &HeaderMap) -> Result<(), Problem> {
+    let all = client.get_all(header::VIA).iter().filter_map(|value| value.to_str().ok());
+    let visits = all.flat_map(|value| value.split(',')).filter(|by| by.trim().ends_with(PSEUDONYM)).count();
+    if visits < MOST_VISITS {
+        return Ok(());
+    }
+    let detail = "this request has come by here too often";
+    let log = "an upstream leads back to the gateway; look where its endpoints are";
+    Err(Problem::new(StatusCode::LOOP_DETECTED, "proxy-loop", detail).with_log(log))
+}
+
+/// Path and query: those that came, or the route's own path; without credentials.
+fn target(asked: &Asked<'_>, settings: &Settings) -> Result<PathAndQuery, Problem> {
+    let bad = |detail: &'static str| Problem::new(StatusCode::BAD_REQUEST, "bad-target", detail);
+    let uri = &asked.head.uri;
+    if climbs(uri.path()) {
+        return Err(bad("a path with `.` or `..` is not passed on"));
+    }
+    let given = uri.query().unwrap_or_default();
+    let has_credentials = given
+        .split('&')
+        .any(|pair| settings.credential_params.contains(&query::decode(pair.split('=').next().unwrap_or(pair))));
+    if settings.path.is_none() && !has_credentials {
+        return uri.path_and_query().cloned().ok_or_else(|| bad("the request names no path"));
+    }
+    let query = if has_credentials {
+        Query::split(given, &settings.credential_params, "")
+    } else {
+        Query { forwarded: given.to_owned(), last_event_id: None }
+    };
+    let target = match &settings.path {
+        Some(path) => query.append_to(path.expand(asked.captures), path.has_query()),
+        None => query.append_to(uri.path().to_owned(), false),
+    };
+    PathAndQuery::try_from(target).map_err(|_| bad("path or query cannot be passed on"))
+}
+
+/// Whether a path, read as generously as any backend reads it, leaves the folder that it names: then the route that it was
+/// let in by may not be the one that upstream answers for. Browsers resolve such paths before they ask (RFC 3986 section 5.2.4).
+fn climbs(path: &str) -> bool {
+    if !path.contains('.') && !path.contains("%2") {
+        return false;
+    }
+    let decoded = query::decode(path);
+    decoded.split(['/', '\\']).any(|segment| {
+        // Servlet containers take what is behind a `;` for parameters.
+        let name = segment.split(';').next().unwrap_or(segment);
+        name == "." || name == ".."
+    })
+}
+
+#[cfg(test)]
+mod tests;
