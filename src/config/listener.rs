@@ -12,8 +12,8 @@ use toml::de::DeValue;
 use super::field::{Field, Located};
 use super::pem::Files;
 use super::reader::TableReader;
-use super::{ANY_DURATION, problem::quote, trust};
-use crate::edge::settings::{Listener, Misdirected};
+use super::{ANY_DURATION, http2, problem::quote, trust};
+use crate::edge::settings::{Http2, Listener, Misdirected};
 use crate::edge::tls::client_verifier;
 
 const BOTH_WAYS: &str =
@@ -40,6 +40,10 @@ pub(super) fn read(mut table: TableReader<'_>, files: Files<'_>) -> Option<Locat
     let choices = [("refuse", Misdirected::Refuse), ("allow", Misdirected::Allow)];
     let misdirected = table.one_of("misdirected", Misdirected::Refuse, &choices);
     let ticket_path = ticket_path(&mut table);
+    let http2 = table
+        .field("http2")
+        .and_then(|field| table.table_of(&field, "listener.http2", "[listener.http2]".to_owned()))
+        .map_or_else(Http2::default, |table| http2::read(table, plain));
     table.finish();
 
     let address = address?;
@@ -58,6 +62,7 @@ pub(super) fn read(mut table: TableReader<'_>, files: Files<'_>) -> Option<Locat
         balancers,
         misdirected,
         ticket_path,
+        http2,
     };
     Some(Located { value: listener, span: address.span })
 }

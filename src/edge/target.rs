@@ -34,7 +34,7 @@ impl Named {
     /// How a client has opened this stream, where the listener's settings have that checked.
     pub(super) fn of(stream: &ClientStream, settings: &Listener) -> Option<Self> {
         let certificates = settings.tls.as_deref().filter(|_| settings.misdirected == Misdirected::Refuse)?;
-        Self::new(stream.server_name(), certificates)
+        Self::new(stream.server_name().as_deref(), certificates)
     }
 
     /// A connection to this name on a listener with these certificates; `None` without a name, or without certificates.
@@ -82,10 +82,10 @@ impl Connection {
     }
 }
 
-/// CONNECT opens a tunnel, which only HTTP/2 may, for a protocol that it names (RFC 8441); TRACE would show a page what its
+/// CONNECT opens a tunnel, which HTTP/1.1 may nowhere; on HTTP/2 the route says what it may (RFC 8441). TRACE would show a page what its
 /// browser adds (RFC 9110 section 9.3.8).
 fn check_method(head: &request::Parts) -> Result<(), Problem> {
-    let tunnels = head.method == Method::CONNECT && head.extensions.get::<hyper::ext::Protocol>().is_none();
+    let tunnels = head.method == Method::CONNECT && head.version < Version::HTTP_2;
     if tunnels || head.method == Method::TRACE || head.method.as_str() == "TRACK" {
         return Err(Problem::new(
             StatusCode::METHOD_NOT_ALLOWED,
