@@ -19,6 +19,7 @@ use super::rates::{Rates, too_many_questions};
 use crate::identity::Identity;
 use crate::identity::answer::{self, Rule};
 use crate::identity::bearer::BearerRefusal;
+use crate::protocol::forwarded;
 use crate::protocol::headers;
 use crate::protocol::problem::Problem;
 use crate::upstream::{Answer, AskError, OutgoingRequest, SendError, Upstream};
@@ -166,7 +167,7 @@ impl Cookie {
                 fields.push((name, value));
             }
         };
-        for (name, value) in headers::forwarded(SocketAddr::new(caller.address, 0), caller.tls, caller.host) {
+        for (name, value) in forwarded::told(caller.head, SocketAddr::new(caller.address, 0), caller.tls, caller.host) {
             add(name, value, false);
         }
         add(X_FORWARDED_METHOD, caller.head.method.as_str().as_bytes().into(), false);

@@ -66,11 +66,13 @@ pub enum Handshake {
     Full,
     /// The TLS handshake failed or took too long.
     Tls,
+    /// There was no PROXY protocol header, a bad one, or one from somebody who may not send it.
+    ProxyHeader,
 }
 
 impl Handshake {
     /// Every one, in the order of the counters.
-    pub const ALL: [Self; 2] = [Self::Full, Self::Tls];
+    pub const ALL: [Self; 3] = [Self::Full, Self::Tls, Self::ProxyHeader];
 
     /// The word for it in metrics.
     #[must_use]
@@ -78,6 +80,7 @@ impl Handshake {
         match self {
             Self::Full => "full",
             Self::Tls => "tls",
+            Self::ProxyHeader => "proxy-header",
         }
     }
 }

@@ -16,6 +16,7 @@ use super::settings::{ForwardCookies, Settings};
 use super::token::IdentityToken;
 use crate::identity::signer::Signer;
 use crate::identity::{Identity, told};
+use crate::protocol::forwarded;
 use crate::protocol::headers::{self, Kept};
 use crate::protocol::hop::Hop;
 use crate::protocol::message::Message;
@@ -217,7 +218,7 @@ fn fields<'a>(asked: &Asked<'a>, settings: &Settings, id: Uuid) -> Vec<(HeaderNa
     let hop = Hop::of(client);
 
     let mut fields = vec![(headers::TIDEGATE_CONNECTION, Cow::Owned(id.to_string().into_bytes()))];
-    fields.extend(headers::forwarded(asked.peer, asked.tls, asked.host));
+    fields.extend(forwarded::told(asked.head, asked.peer, asked.tls, asked.host));
     for name in settings.forward_headers.iter().filter(|name| !hop.names(name)) {
         fields.extend(client.get_all(name).iter().map(|value| (name.clone(), Cow::Borrowed(value.as_bytes()))));
     }

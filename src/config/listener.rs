@@ -12,8 +12,8 @@ use toml::de::DeValue;
 use super::field::{Field, Located};
 use super::pem::Files;
 use super::reader::TableReader;
-use super::{ANY_DURATION, diagnostics, http2, problem::quote};
-use crate::edge::settings::{Http2, Listener};
+use super::{ANY_DURATION, diagnostics, http2, problem::quote, trust};
+use crate::edge::settings::{Http2, Listener, Misdirected};
 use crate::edge::tls::client_verifier;
 
 const BOTH_WAYS: &str =
@@ -36,6 +36,9 @@ pub(super) fn read(mut table: TableReader<'_>, files: Files<'_>) -> Option<Locat
     let header_timeout = table.duration("header_timeout", seconds(10), ANY_DURATION);
     let max_header_size = table.size("max_header_size", 16 * 1024, 8 * 1024..=1024 * 1024);
     let max_headers = table.integer("max_headers", 100, 1..=10_000);
+    let balancers = trust::balancers(&mut table);
+    let choices = [("refuse", Misdirected::Refuse), ("allow", Misdirected::Allow)];
+    let misdirected = table.one_of("misdirected", Misdirected::Refuse, &choices);
     let ticket_path = ticket_path(&mut table);
     let diagnostics = diagnostics::read(&mut table, ticket_path.as_deref(), files);
     let http2 = table
@@ -57,6 +60,8 @@ pub(super) fn read(mut table: TableReader<'_>, files: Files<'_>) -> Option<Locat
         header_timeout,
         max_header_size,
         max_headers,
+        balancers,
+        misdirected,
         ticket_path,
         diagnostics,
         http2,

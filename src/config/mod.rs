@@ -35,6 +35,7 @@ mod syntax;
 mod tests;
 mod ticket;
 mod told;
+mod trust;
 mod units;
 mod upstream;
 

@@ -5,7 +5,9 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::reader::TableReader;
+use super::trust;
 use crate::access::caller::PrefixLengths;
+use crate::protocol::forwarded::Trust;
 
 /// From what a process with one route needs to start, up to what no machine has.
 const MAX_MEMORY: RangeInclusive<usize> = 16 * 1024 * 1024..=16 * 1024 * 1024 * 1024 * 1024;
@@ -22,6 +24,8 @@ pub struct Server {
     pub max_memory: Option<u64>,
     /// How much of an address stands for one client.
     pub prefixes: PrefixLengths,
+    /// Who may speak for clients.
+    pub trust: Trust,
 }
 
 impl Default for Server {
@@ -31,6 +35,7 @@ impl Default for Server {
             threads: None,
             max_memory: None,
             prefixes: PrefixLengths::default(),
+            trust: Trust::default(),
         }
     }
 }
@@ -50,6 +55,7 @@ pub(super) fn read(mut table: TableReader<'_>) -> Server {
         v4: bits("ipv4_prefix", defaults.prefixes.v4, 8..=32),
         v6: bits("ipv6_prefix", defaults.prefixes.v6, 16..=128),
     };
+    let trust = trust::read(&mut table);
     table.finish();
-    Server { drain_timeout, threads, max_memory, prefixes }
+    Server { drain_timeout, threads, max_memory, prefixes, trust }
 }

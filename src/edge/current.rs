@@ -1,7 +1,7 @@
 //! What the edge serves by now, and a client connection that outlives it.
 
 use std::net::SocketAddr;
-use std::ops::Deref;
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -9,6 +9,7 @@ use rustls::pki_types::CertificateDer;
 
 use super::diagnostic::Diagnostics;
 use super::http::Edge;
+use super::target::Named;
 use super::work::Slot;
 
 /// The edge as the newest configuration makes it. Whoever asks holds what it was given for one request and no longer, so that
@@ -39,8 +40,16 @@ impl Current {
 pub(super) struct Client {
     /// Where each request finds its edge.
     pub current: Arc<Current>,
+    /// The client, as far as it is known; port 0 if only its address is.
     pub peer: SocketAddr,
+    /// The trusted proxy or balancer that speaks for it.
+    pub via: Option<SocketAddr>,
+    /// Whether the request comes from a trusted proxy, which has connections for many hosts.
+    pub speaks_for_others: bool,
+    /// Whether the client came over TLS.
     pub tls: bool,
+    /// For which host it has opened its TLS connection; `None` where that is not checked.
+    pub named: Option<Named>,
     /// The client's own certificate, which TLS has verified.
     pub certificate: Option<Arc<CertificateDer<'static>>>,
     /// Where its listener gives tickets.
@@ -72,5 +81,12 @@ impl Deref for Connection {
 
     fn deref(&self) -> &Client {
         &self.client
+    }
+}
+
+/// For what one request says of its client and the next need not.
+impl DerefMut for Connection {
+    fn deref_mut(&mut self) -> &mut Client {
+        &mut self.client
     }
 }

@@ -29,6 +29,7 @@ use crate::access::caller::Caller;
 use crate::access::limits::Limits;
 use crate::bridge::registry::Registry;
 use crate::bridge::{Bridges, Stop};
+use crate::protocol::forwarded::Trust;
 use crate::protocol::headers;
 use crate::protocol::problem::Problem;
 use crate::proxy::Proxies;
@@ -58,6 +59,8 @@ pub struct Edge {
     pub bridges: Bridges,
     /// From the route's settings to its proxy.
     pub proxies: Proxies,
+    /// Who may speak for clients.
+    pub trust: Trust,
     /// How many may be let in, of the routes in their order.
     pub limits: Arc<Limits>,
     /// For requests that no route takes.
@@ -107,25 +110,42 @@ impl Connection {
         let asks = is_http2 || handshake::asks_for_upgrade(request.headers());
         let mut upgrade = asks.then(|| hyper::upgrade::on(&mut request));
         let (mut head, body) = request.into_parts();
+        let this = self.resolve(&mut head);
+        let mut response = this.answer(&mut head, body, &mut upgrade).await;
+        if is_last(&head) && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            // Whoever asked for another protocol may already be speaking it.
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        if let Some(upgrade) = upgrade.filter(|_| !is_http2) {
+            this.edge.connections.spawn(upgrade::end_refused(upgrade, this.slot.clone()));
+        }
+        response
+    }
+
+    async fn answer(
+        &self,
+        head: &mut request::Parts,
+        body: Incoming,
+        upgrade: &mut Option<OnUpgrade>,
+    ) -> Response<Body> {
         let id = Uuid::now_v7();
-        let tidied = if is_http2 { request_http2::tidy(&mut head, self.max_headers) } else { Ok(()) };
-        let answered = if let Err(problem) = tidied {
+        let is_http2 = head.version == Version::HTTP_2;
+        let tidied = if is_http2 { request_http2::tidy(head, self.max_headers) } else { Ok(()) };
+        let head = &*head;
+        let answered = if let Err(problem) = tidied.and_then(|()| self.check_target(head)) {
             Err(problem)
-        } else if self.is_for_tickets(&head) {
-            Ok(self.ticket(id, &head, body).await)
-        } else if let Some(endpoint) = self.diagnostics_for(&head) {
-            Ok(self.diagnose(&endpoint, id, &head, body, &mut upgrade).await)
+        } else if self.is_for_tickets(head) {
+            Ok(self.ticket(id, head, body).await)
+        } else if let Some(endpoint) = self.diagnostics_for(head) {
+            Ok(self.diagnose(&endpoint, id, head, body, upgrade).await)
         } else {
-            match self.find(&head) {
-                Ok(Some((found, host))) => self.routed(id, &head, body, &found, host, &mut upgrade).await,
-                Ok(None) => Ok(self.fallback(&head, id).await),
+            match self.find(head) {
+                Ok(Some((found, host))) => self.routed(id, head, body, &found, host, upgrade).await,
+                Ok(None) => Ok(self.fallback(head, id).await),
                 Err(problem) => Err(problem),
             }
         };
-        if let Some(upgrade) = upgrade.filter(|_| !is_http2) {
-            self.edge.connections.spawn(upgrade::end_refused(upgrade, self.slot.clone()));
-        }
-        answered.unwrap_or_else(|problem| self.refuse(problem, &head, id))
+        answered.unwrap_or_else(|problem| self.refuse(problem, head, id))
     }
 
     /// What a route makes of a request: a WebSocket is bridged or passed through, everything else is proxied.
@@ -175,15 +195,22 @@ impl Connection {
 
     pub(super) fn refuse(&self, problem: Problem, head: &request::Parts, id: Uuid) -> Response<Body> {
         self.edge.bridges.registry().refused(problem.kind);
-        telemetry::refused(&Refused { connection: id, peer: self.peer, path: head.uri.path(), problem: &problem });
+        telemetry::refused(&Refused {
+            connection: id,
+            peer: self.peer,
+            via: self.via,
+            path: head.uri.path(),
+            problem: &problem,
+        });
         let mut response = problem.into_response();
-        if handshake::asks_for_upgrade(&head.headers) {
-            // Whoever asked for another protocol may already be speaking it.
-            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-        }
         add_id(response.headers_mut(), id);
         response.map(whole)
     }
+}
+
+/// Whether a request is the last on its connection unless it is granted another protocol. HTTP/2 has no such thing.
+fn is_last(head: &request::Parts) -> bool {
+    head.version < Version::HTTP_2 && (handshake::asks_for_upgrade(&head.headers) || head.method == Method::CONNECT)
 }
 
 fn no_route() -> Problem {

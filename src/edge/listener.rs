@@ -16,10 +16,12 @@ use tracing::{debug, warn};
 use super::current::Current;
 use super::diagnostic::Diagnostics;
 use super::http::Client;
+use super::proxy_protocol::Arrival;
 use super::serve::http1;
 use super::serve_http2::http2;
 use super::settings::Listener as Settings;
 use super::stream::ClientStream;
+use super::target::Named;
 use super::tls;
 use super::work::{Slot, Work};
 use crate::bridge::registry::Handshake;
@@ -181,11 +183,22 @@ impl Reception {
         self
     }
 
-    async fn serve(&self, stream: TcpStream, peer: SocketAddr, slot: OwnedSemaphorePermit, current: Arc<Current>) {
+    async fn serve(&self, mut stream: TcpStream, peer: SocketAddr, slot: OwnedSemaphorePermit, current: Arc<Current>) {
         // Messages are written whole; waiting for more would only add latency. A failure here shows on the first read.
         let _ = stream.set_nodelay(true);
         // A cold path with a large state: boxed, so that the task of an open connection stays small.
         let shutdown = current.now().stop.shutdown.clone();
+        let arrived = tokio::select! {
+            arrived = Arrival::of(&mut stream, peer, &self.settings) => arrived,
+            () = shutdown.cancelled() => return,
+        };
+        let Arrival { client: peer, via, over_tls } = match arrived {
+            Ok(arrival) => arrival,
+            Err(error) => {
+                current.now().bridges.registry().handshake_refused(Handshake::ProxyHeader);
+                return debug!(%peer, error = &error as &dyn std::error::Error, "connection refused");
+            }
+        };
         let mut stream = tokio::select! {
             shaken = Box::pin(self.handshake(stream)) => match shaken {
                 Ok(stream) => stream,
@@ -198,12 +211,25 @@ impl Reception {
         };
         let Some(is_http2) = self.speaks_http2(&mut stream).await else { return };
         let certificate = stream.certificate().map(Arc::new);
-        let name = if is_http2 { stream.server_name() } else { None };
-        let (tls, ticket_path) = (self.tls.is_some(), self.settings.ticket_path.clone());
+        let (named, name) = (Named::of(&stream, &self.settings), if is_http2 { stream.server_name() } else { None });
+        let (tls, ticket_path) = (self.tls.is_some() || over_tls, self.settings.ticket_path.clone());
         let work = Work::new(slot, is_http2.then_some(self.settings.http2.max_resets));
         let (slot, max_headers) = (Slot::of(&work), self.settings.max_headers);
         let diagnostics = self.diagnostics.clone();
-        let client = Client { current, peer, tls, certificate, ticket_path, max_headers, diagnostics, slot };
+        let speaks_for_others = false;
+        let client = Client {
+            current,
+            peer,
+            via,
+            speaks_for_others,
+            tls,
+            named,
+            certificate,
+            ticket_path,
+            max_headers,
+            diagnostics,
+            slot,
+        };
         if is_http2 {
             // The few connections that it is are not to make all others larger.
             Box::pin(http2(stream, client, work, &self.settings, name)).await;

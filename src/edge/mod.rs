@@ -1,6 +1,7 @@
 //! Everything on the client's side: listeners, TLS, HTTP, the WebSocket handshake and its frames.
 
 mod admit;
+mod client;
 mod cors;
 pub mod credential;
 pub mod current;
@@ -15,6 +16,7 @@ mod native;
 pub mod origin;
 mod pass;
 mod proxied;
+pub mod proxy_protocol;
 mod request_http2;
 mod resets;
 pub mod routes;
@@ -24,6 +26,8 @@ pub mod settings;
 mod site;
 mod stream;
 mod stream_http2;
+mod strict;
+mod target;
 pub mod tls;
 mod tunnelled;
 mod upgrade;

@@ -10,11 +10,15 @@ use tracing::debug;
 use super::http::{Client, stack};
 use super::settings::Listener as Settings;
 use super::stream::ClientStream;
+use super::strict::Strict;
 use super::work::Work;
 
 /// Serves HTTP/1.1 until the connection ends or is upgraded. Once the gateway stops, requests that are under way are answered.
 pub(super) async fn http1(stream: ClientStream, client: Client, work: Arc<Work>, settings: &Settings) {
-    let (peer, stop) = (client.peer, client.current.now().stop.clone());
+    let (peer, edge) = (client.peer, client.current.now());
+    let (stop, stream) = (edge.stop.clone(), Strict::new(stream, peer, edge.bridges.registry().clone()));
+    // What a reload replaces must be able to end.
+    drop(edge);
     let mut served = std::pin::pin!(
         http1::Builder::new()
             .timer(TokioTimer::new())

@@ -11,6 +11,7 @@ use rustls::sign::CertifiedKey;
 use super::diagnostic;
 use super::hosts::HostPattern;
 use super::origin::{Origin, OriginPattern};
+use super::proxy_protocol::Balancers;
 use crate::access::limits::RouteLimits;
 use crate::identity::Way;
 use crate::{bridge, proxy, tunnel};
@@ -34,6 +35,10 @@ pub struct Listener {
     pub max_header_size: usize,
     /// Most header fields in a request.
     pub max_headers: usize,
+    /// Who puts the PROXY protocol in front of its connections; `None`: nobody does.
+    pub balancers: Option<Balancers>,
+    /// Whether requests are refused whose host the connection's certificate is not for.
+    pub misdirected: Misdirected,
     /// Where tickets are issued, if there are any; `None` is nowhere.
     pub ticket_path: Option<Arc<str>>,
     /// Where `tidegate doctor` asks; `None` is nowhere.
@@ -79,6 +84,16 @@ impl Default for Http2 {
             ping_timeout: Duration::from_secs(20),
         }
     }
+}
+
+/// What becomes of requests for a host that their TLS connection was not opened for, and its certificate is not for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Misdirected {
+    /// They are refused (RFC 9110 section 15.5.20).
+    #[default]
+    Refuse,
+    /// They go where their host says.
+    Allow,
 }
 
 /// What matches a request, and where it goes.

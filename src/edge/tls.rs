@@ -60,15 +60,21 @@ struct ByName(Vec<Arc<CertifiedKey>>);
 
 impl ResolvesServerCert for ByName {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let named = hello.server_name().and_then(|name| {
-            let name = ServerName::try_from(name).ok()?;
-            self.0.iter().find(|certificate| is_valid_for(certificate, &name))
-        });
-        named.or(self.0.first()).cloned()
+        choose(&self.0, hello.server_name()).cloned()
     }
 }
 
-fn is_valid_for(certificate: &CertifiedKey, name: &ServerName<'_>) -> bool {
+/// The certificate that a client is shown which asks for this name.
+pub(super) fn choose<'a>(certificates: &'a [Arc<CertifiedKey>], name: Option<&str>) -> Option<&'a Arc<CertifiedKey>> {
+    let named = name.and_then(|name| {
+        let name = ServerName::try_from(name).ok()?;
+        certificates.iter().find(|certificate| is_valid_for(certificate, &name))
+    });
+    named.or(certificates.first())
+}
+
+/// Whether a certificate is for this name.
+pub(super) fn is_valid_for(certificate: &CertifiedKey, name: &ServerName<'_>) -> bool {
     certificate
         .end_entity_cert()
         .and_then(ParsedCertificate::try_from)

@@ -81,6 +81,7 @@ impl Generation {
             routes: RouteTable::build(config.routes.clone()).map_err(|_| StartError::Overlap)?,
             ticket_routes: tickets,
             door: self.door.door.clone(),
+            trust: config.server.trust.clone(),
             limits: self.limits.clone(),
             bridges: self.bridges.clone(),
             proxies: self.proxies.clone(),

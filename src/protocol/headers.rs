@@ -1,7 +1,6 @@
 //! Header names of the contract, and what may pass from one side to the other.
 
 use std::borrow::Cow;
-use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
 use bytes::BytesMut;
@@ -27,10 +26,6 @@ pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key
 pub const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// Asks nginx and those who follow it not to buffer an answer.
 pub const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
-
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 /// Media type of an event stream.
 pub const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream");
@@ -122,30 +117,6 @@ impl Kept {
     }
 }
 
-/// `Forwarded` (RFC 7239) and its older relatives, for a client at `peer` that asked for `host`.
-#[must_use]
-pub fn forwarded(peer: SocketAddr, tls: bool, host: &str) -> [(HeaderName, Cow<'static, [u8]>); 4] {
-    let proto = if tls { "https" } else { "http" };
-    let ip = peer.ip().to_canonical();
-    let node = if ip.is_ipv6() { format!("\"[{ip}]\"") } else { ip.to_string() };
-    let forwarded = format!("for={node};host={};proto={proto}", quoted(host));
-    [
-        (header::FORWARDED, Cow::Owned(forwarded.into_bytes())),
-        (X_FORWARDED_FOR, Cow::Owned(ip.to_string().into_bytes())),
-        (X_FORWARDED_HOST, Cow::Owned(host.as_bytes().to_vec())),
-        (X_FORWARDED_PROTO, Cow::Borrowed(proto.as_bytes())),
-    ]
-}
-
-/// A host with a port, or anything else that is not a token, must be quoted (RFC 7239 section 4).
-fn quoted(value: &str) -> Cow<'_, str> {
-    if is_token(value) {
-        Cow::Borrowed(value)
-    } else {
-        Cow::Owned(format!("\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\"")))
-    }
-}
-
 /// Whether `text` is a token (RFC 9110 section 5.6.2).
 #[must_use]
 pub fn is_token(text: &str) -> bool {
@@ -229,14 +200,6 @@ mod tests {
         for name in ["authorization", "user-agent", "x-request-id", "x_request_id"] {
             assert!(may_forward(&HeaderName::from_static(name)), "{name}");
         }
-    }
-
-    #[test]
-    fn forwarded_quotes_what_is_not_a_token() {
-        let fields = forwarded("[2001:db8::1]:4711".parse().unwrap(), true, "example.com:8443");
-        assert_eq!(String::from_utf8_lossy(&fields[0].1), r#"for="[2001:db8::1]";host="example.com:8443";proto=https"#);
-        let fields = forwarded("[::ffff:192.0.2.7]:1".parse().unwrap(), false, "example.com");
-        assert_eq!(String::from_utf8_lossy(&fields[0].1), "for=192.0.2.7;host=example.com;proto=http");
     }
 
     #[test]

@@ -2,10 +2,13 @@
 
 pub mod close;
 pub mod diagnostic;
+pub mod forwarded;
+pub mod framing;
 pub mod headers;
 pub mod hop;
 pub mod message;
 pub mod problem;
+pub mod proxy_header;
 pub mod query;
 pub mod sse;
 pub mod template;

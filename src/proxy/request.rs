@@ -9,6 +9,7 @@ use http::{Method, StatusCode, Version};
 use super::Asked;
 use super::settings::{Edits, Host, Settings};
 use super::stream;
+use crate::protocol::forwarded;
 use crate::protocol::headers::{self, folded};
 use crate::protocol::hop::Hop;
 use crate::protocol::problem::Problem;
@@ -62,7 +63,7 @@ pub(super) fn outgoing(
     if expects_continue {
         fields.insert(header::EXPECT, HeaderValue::from_static("100-continue"));
     }
-    for (name, value) in headers::forwarded(asked.peer, asked.tls, asked.host) {
+    for (name, value) in forwarded::told(asked.head, asked.peer, asked.tls, asked.host) {
         if let Ok(value) = HeaderValue::from_bytes(&value) {
             fields.insert(name, value);
         }

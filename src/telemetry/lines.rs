@@ -54,6 +54,8 @@ pub struct Refused<'a> {
     pub connection: Uuid,
     /// Where the client connects from.
     pub peer: SocketAddr,
+    /// The proxy or balancer that speaks for the client, if one does.
+    pub via: Option<SocketAddr>,
     /// Path of the request, without its query.
     pub path: &'a str,
     /// What it was answered.
@@ -129,12 +131,12 @@ pub fn refused(refused: &Refused<'_>) {
     let path = refused.path.get(..MAX_PATH).unwrap_or(refused.path);
     let path = if refused.path.len() > MAX_PATH { path } else { refused.path };
     let Problem { status, kind, detail, log, .. } = refused.problem;
-    let log = log.as_deref();
+    let (log, via) = (log.as_deref(), refused.via.map(tracing::field::display));
     let (connection, peer, status_code) = (refused.connection, refused.peer, status.as_u16());
     if *status == StatusCode::NOT_FOUND && log.is_none() {
-        debug!(%connection, %peer, path, status = status_code, kind, %detail, "request refused");
+        debug!(%connection, %peer, via, path, status = status_code, kind, %detail, "request refused");
     } else {
-        info!(%connection, %peer, path, status = status_code, kind, %detail, reason = log, "request refused");
+        info!(%connection, %peer, via, path, status = status_code, kind, %detail, reason = log, "request refused");
     }
 }
 

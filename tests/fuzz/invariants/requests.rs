@@ -14,7 +14,7 @@ use tidegate::edge::routes::{RouteTable, captures};
 use tidegate::edge::settings::Route;
 use tidegate::protocol::query::{Query, decode};
 use tidegate::protocol::template::Template;
-use tidegate::protocol::{close, headers};
+use tidegate::protocol::{close, forwarded, headers};
 
 /// Two texts, cut at the first line feed: each is given to all, and the second to what the first was made into.
 pub fn check(input: &[u8]) {
@@ -145,7 +145,8 @@ fn fields(first: &str, second: &str) {
     if let Some(host) = host_of(first) {
         // Its header was one that an HTTP library took, or it could not be read as a host.
         let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
-        for (name, value) in headers::forwarded(peer, true, first) {
+        let (head, ()) = http::Request::new(()).into_parts();
+        for (name, value) in forwarded::told(&head, peer, true, first) {
             assert!(HeaderValue::from_bytes(&value).is_ok(), "{name} of {host}");
         }
     }
