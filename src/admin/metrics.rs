@@ -104,6 +104,7 @@ fn upstreams(upstreams: &[UpstreamSnapshot]) -> [Family; 8] {
                 ("streams", endpoint.streams_breaker),
                 ("messages", endpoint.messages_breaker),
                 ("questions", endpoint.questions_breaker),
+                ("websockets", endpoint.upgrades_breaker),
             ];
             for (traffic, breaker) in breakers_of {
                 let open = u64::from(breaker != BreakerState::Closed);

@@ -137,7 +137,7 @@ pub(super) async fn end_refused(upgrade: OnUpgrade, slot: Arc<OwnedSemaphorePerm
 }
 
 /// The client's own stream out of the HTTP library, with what was read too much.
-fn reclaim(upgraded: Upgraded) -> Option<(ClientStream, Vec<u8>)> {
+pub(super) fn reclaim(upgraded: Upgraded) -> Option<(ClientStream, Vec<u8>)> {
     let Parts { io, read_buf, .. } = upgraded.downcast::<TokioIo<ClientStream>>().ok()?;
     // Copied, however little: even an empty slice keeps the whole buffer of the HTTP library alive.
     Some((io.into_inner(), read_buf.to_vec()))
