@@ -83,6 +83,7 @@ pub async fn open(bridge: &Bridge, prepared: Prepared, asked: Asked<'_>, route: 
         connection: id,
         route: route.clone(),
         peer: asked.peer,
+        http: asked.head.version,
         upstream: bridge.upstream.name().clone(),
         endpoint: pool.name().into(),
         took: began.elapsed(),

@@ -3,17 +3,15 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use http::header::{self, HeaderValue};
-use http::{Response, StatusCode, request};
+use http::{Response, request};
 use hyper::upgrade::OnUpgrade;
 use uuid::Uuid;
 
 use super::admit::Checked;
 use super::handshake::{self, Handshake};
-use super::http::{Body, Connection, Edge, add_id, whole};
+use super::http::{Body, Connection, Edge};
 use super::routes::Found;
-use super::upgrade::{reclaim, stopping};
+use super::upgrade::{reclaim, stopping, switched};
 use crate::access::limits::Place;
 use crate::bridge::open::Asked;
 use crate::identity::Holder;
@@ -42,17 +40,10 @@ impl Connection {
         let (opened, place) = opened?;
         let upgrade = upgrade.take().ok_or_else(stopping)?;
 
-        let mut response = Response::new(whole(Bytes::new()));
-        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-        let fields = response.headers_mut();
-        fields.clone_from(opened.fields());
-        fields.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-        fields.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
-        fields.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
-        if let Some(subprotocol) = checked.credential.answer(opened.subprotocol()) {
-            fields.insert(header::SEC_WEBSOCKET_PROTOCOL, subprotocol);
+        let mut response = switched(accept, checked.credential.answer(opened.subprotocol()), id);
+        for (name, value) in opened.fields() {
+            response.headers_mut().append(name.clone(), value.clone());
         }
-        add_id(fields, id);
 
         let slot = self.slot.clone();
         // A fresh, small task, as on the bridge.
@@ -104,7 +95,7 @@ impl Connection {
 async fn let_in(upgrade: OnUpgrade, opened: Opened, edge: Arc<Edge>) -> Option<Pin<Box<impl Future<Output = ()>>>> {
     match upgrade.await {
         Ok(upgraded) => {
-            let (stream, already_read) = reclaim(upgraded)?;
+            let (stream, already_read) = reclaim(upgraded);
             let sent_away = |holder: &Holder| edge.door.revoker.ends(holder);
             Some(Box::pin(opened.run(stream, already_read, edge.stop.clone(), &sent_away)))
         }

@@ -101,6 +101,7 @@ pub async fn open(tunnel: &Tunnel, prepared: Prepared, asked: Asked<'_>, route: 
         connection: id,
         route: route.clone(),
         peer: asked.peer,
+        http: asked.head.version,
         upstream: tunnel.upstream.name().clone(),
         endpoint: switched.pool.name().into(),
         took: began.elapsed(),
