@@ -111,6 +111,7 @@ fn upstreams(upstreams: &[UpstreamSnapshot]) -> [Family; 8] {
                 ("messages", endpoint.messages_breaker),
                 ("questions", endpoint.questions_breaker),
                 ("requests", endpoint.requests_breaker),
+                ("websockets", endpoint.upgrades_breaker),
             ];
             for (traffic, breaker) in breakers_of {
                 let open = u64::from(breaker != BreakerState::Closed);

@@ -104,7 +104,7 @@ fn target(table: &mut TableReader<'_>, captures: Option<&[&str]>, known: Known<'
     });
     let legacy = legacy.map(|field| {
         let table = table.table_of(&field, "route.legacy", "[route.legacy]".to_owned())?;
-        legacy::read(table, known)
+        legacy::read(table, captures, known)
     });
     let proxy = proxy.map(|field| {
         let table = table.table_of(&field, "route.proxy", "[route.proxy]".to_owned())?;

@@ -41,7 +41,7 @@ pub struct Pool {
     failures: AtomicU64,
     /// Which HTTP version the endpoint speaks: settled by the settings, or by the first ALPN.
     speaks: AtomicUsize,
-    /// Event streams that are open or being opened.
+    /// Event streams, and WebSockets that are passed through, that are open or being opened.
     streams: AtomicUsize,
     stream_guard: Guard,
     message_guard: Guard,
@@ -49,6 +49,7 @@ pub struct Pool {
     request_guard: Guard,
     /// Requests that are passed on for clients and whose answers are not over.
     requests: AtomicUsize,
+    upgrade_guard: Guard,
     health: Mutex<Checked>,
     weight: u32,
     slow_start: Duration,
@@ -74,7 +75,7 @@ enum Ready {
     },
 }
 
-/// Counts one event stream of an endpoint for as long as it is open.
+/// Counts one event stream of an endpoint, or one WebSocket that is passed through, for as long as it is open.
 #[derive(Debug)]
 pub struct StreamCount(Arc<Pool>);
 
@@ -131,6 +132,7 @@ impl Pool {
             message_guard: guard(Traffic::Messages),
             question_guard: guard(Traffic::Questions),
             request_guard: guard(Traffic::Requests),
+            upgrade_guard: guard(Traffic::Upgrades),
             key: balance::key(&name),
             name,
             addressed: Addressed::to(&endpoint),
@@ -220,7 +222,12 @@ impl Pool {
         self.stream_guard.admit().map_err(|wait| self.ejected(wait))
     }
 
-    /// Counts a stream from now on.
+    /// Leave to ask for one WebSocket.
+    pub(super) fn admit_upgrade(&self) -> Result<Permit<'_>, SendError> {
+        self.upgrade_guard.admit().map_err(|wait| self.ejected(wait))
+    }
+
+    /// Counts a stream that is being opened here until it is dropped.
     pub(super) fn count_stream(self: &Arc<Self>) -> StreamCount {
         self.streams.fetch_add(1, Ordering::Relaxed);
         StreamCount(self.clone())
@@ -392,6 +399,7 @@ impl Pool {
     pub(super) fn view(&self, traffic: Traffic, now: Instant) -> View {
         let (breaker, load) = match traffic {
             Traffic::Requests => (self.request_guard.standing(now), self.requests.load(Ordering::Relaxed)),
+            Traffic::Upgrades => (self.upgrade_guard.standing(now), self.open_streams()),
             _ => (self.stream_guard.standing(now), self.open_streams()),
         };
         let checked = lock(&self.health);
@@ -418,6 +426,7 @@ impl Pool {
             questions_breaker: self.question_guard.standing(now).state,
             requests: self.requests.load(Ordering::Relaxed),
             requests_breaker: self.request_guard.standing(now).state,
+            upgrades_breaker: self.upgrade_guard.standing(now).state,
         }
     }
 

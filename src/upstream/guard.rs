@@ -17,6 +17,7 @@ pub(super) enum Traffic {
     Messages,
     Questions,
     Requests,
+    Upgrades,
 }
 
 impl Traffic {
@@ -26,6 +27,7 @@ impl Traffic {
             Self::Messages => "messages",
             Self::Questions => "questions",
             Self::Requests => "requests",
+            Self::Upgrades => "WebSockets",
         }
     }
 }

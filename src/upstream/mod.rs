@@ -28,6 +28,7 @@ mod resolve;
 mod settings;
 mod snapshot;
 mod upload;
+mod upgrade;
 
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -51,6 +52,7 @@ pub use resolve::{Lookup, Resolve, SystemResolver};
 pub use settings::{Balance, BreakerRule, Endpoint, HealthKind, HealthRule, Protocol, Settings};
 pub use snapshot::{BudgetSnapshot, EndpointSnapshot, UpstreamSnapshot};
 pub use upload::{Sent, Upload, UploadError, UploadRules, Watch};
+pub use upgrade::{BackendStream, Switched, UpgradeAnswer};
 
 /// A named group of endpoints and the connections to them.
 #[derive(Debug)]

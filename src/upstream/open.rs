@@ -97,32 +97,59 @@ impl Upstream {
         if let Some(avoid) = avoid {
             candidates.sort_by_key(|pool| Arc::ptr_eq(pool, avoid));
         }
-        let mut failures = Vec::new();
-        let (mut asked, mut soonest) = (false, None);
+        let mut failures = Failures::default();
         for pool in candidates {
-            let error = match pool.open_events(request.clone(), deadline).await {
+            match pool.open_events(request.clone(), deadline).await {
                 Ok((response, count)) => return Ok(OpenAnswer { pool, response, count }),
-                Err(error) => error,
-            };
-            failures.push(chain(&error));
-            match error {
-                SendError::Ejected { wait, .. } => soonest = Some(soonest.map_or(wait, |soonest| wait.min(soonest))),
-                SendError::TimedOut { .. } => {
-                    return Err(OpenError::TimedOut { upstream: self.name.clone(), failures: failures.join("; ") });
-                }
-                error => {
-                    asked = true;
-                    if !error.is_unsent() {
+                Err(error) => {
+                    if failures.add(&error) {
                         break;
                     }
                 }
             }
         }
-        let failures = failures.join("; ");
-        Err(match soonest {
-            Some(wait) if !asked => OpenError::Unavailable { upstream: self.name.clone(), wait, failures },
+        Err(failures.into_error(&self.name))
+    }
+}
+
+/// What came of the endpoints that were asked in turn.
+#[derive(Debug, Default)]
+pub(super) struct Failures {
+    told: Vec<String>,
+    asked: bool,
+    timed_out: bool,
+    /// The shortest time until an endpoint that is left alone may be asked.
+    soonest: Option<Duration>,
+}
+
+impl Failures {
+    /// Takes one in, and says whether it is the last: the next endpoint must not be asked, or there is no time to.
+    pub(super) fn add(&mut self, error: &SendError) -> bool {
+        self.told.push(chain(error));
+        match error {
+            SendError::Ejected { wait, .. } => {
+                self.soonest = Some(self.soonest.map_or(*wait, |soonest| soonest.min(*wait)));
+                false
+            }
+            SendError::TimedOut { .. } => {
+                self.timed_out = true;
+                true
+            }
+            error => {
+                self.asked = true;
+                !error.is_unsent()
+            }
+        }
+    }
+
+    /// Why no endpoint of `upstream` answered.
+    pub(super) fn into_error(self, upstream: &Arc<str>) -> OpenError {
+        let (upstream, failures) = (upstream.clone(), self.told.join("; "));
+        match self.soonest {
+            _ if self.timed_out => OpenError::TimedOut { upstream, failures },
+            Some(wait) if !self.asked => OpenError::Unavailable { upstream, wait, failures },
             _ => OpenError::Unreachable { failures },
-        })
+        }
     }
 }
 

@@ -36,7 +36,7 @@ pub struct EndpointSnapshot {
     pub name: Arc<str>,
     /// Its weight in the configuration, from 1 to 1000.
     pub weight: u32,
-    /// Event streams that are open or being opened.
+    /// Event streams, and WebSockets that are passed through, that are open or being opened.
     pub streams: usize,
     /// Open HTTP/2 connections that take requests.
     pub http2_connections: usize,
@@ -54,4 +54,6 @@ pub struct EndpointSnapshot {
     pub requests: usize,
     /// Whether requests of clients are passed on to it.
     pub requests_breaker: BreakerState,
+    /// Whether WebSockets are passed through to it.
+    pub upgrades_breaker: BreakerState,
 }
