@@ -37,6 +37,9 @@ pub enum Format {
 
 mod lines;
 pub mod metrics;
+mod side;
+
+pub use side::{Reason, Side, Turn};
 
 pub use lines::{Opening, Refused, chain, connection_closed, connection_opened, refused, ticket_issued};
 

@@ -45,6 +45,7 @@ breaker = {}
 limits = {}
 bridge = { reconnect = {} }
 legacy = {}
+split = { rules = [{}] }
 proxy = {}
 ";
 

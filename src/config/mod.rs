@@ -27,6 +27,7 @@ mod route;
 mod secret;
 mod server;
 mod session;
+mod split;
 mod syntax;
 #[cfg(test)]
 mod tests;

@@ -9,6 +9,7 @@ use rustls::pki_types::CertificateDer;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::http::Edge;
+use super::side::Decided;
 
 /// The edge as the newest configuration makes it. Whoever asks holds what it was given for one request and no longer, so that
 /// what a reload has replaced can end.
@@ -51,7 +52,7 @@ pub(super) struct Client {
 impl Client {
     /// The connection as one request sees it, with the edge as it is now.
     pub(super) fn connection(&self) -> Connection {
-        Connection { edge: self.current.now(), client: self.clone() }
+        Connection { edge: self.current.now(), decided: None, client: self.clone() }
     }
 }
 
@@ -59,7 +60,9 @@ impl Client {
 #[derive(Clone)]
 pub(super) struct Connection {
     pub edge: Arc<Edge>,
-    client: Client,
+    /// On a split route, once it is known which side this request takes.
+    pub decided: Option<Arc<Decided>>,
+    pub client: Client,
 }
 
 impl Deref for Connection {

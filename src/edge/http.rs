@@ -22,6 +22,7 @@ use super::handshake;
 use super::hosts::host_of;
 use super::routes::{Found, RouteTable};
 use super::settings::Route;
+use super::side::Sides;
 use super::upgrade;
 use crate::access::Door;
 use crate::access::caller::Caller;
@@ -126,6 +127,9 @@ impl Connection {
         match (&route.bridge, &route.legacy, &route.proxy) {
             (_, _, Some(proxy)) if !handshake::asks_for_websocket(head) => {
                 self.proxied(id, head, body, found, host, proxy).await
+            }
+            (Some(bridge), Some(legacy), _) if let Some(split) = &route.split => {
+                self.split(id, head, found, host, Sides { split, bridge, legacy }, upgrade).await
             }
             (Some(bridge), _, _) => self.bridged(id, head, found, host, bridge, upgrade).await,
             (None, Some(legacy), _) => self.tunnelled(id, head, found, host, legacy, upgrade).await,

@@ -62,6 +62,9 @@ metrics! {
     HANDSHAKES_REFUSED = Counter "handshakes_refused", NUMBER, &["reason"],
         "Client connections that ended before they could send a request.";
 
+    SPLIT_HANDSHAKES = Counter "split_handshakes", NUMBER, &["route", "side", "reason"],
+        "Handshakes on split routes by the side that they took.";
+
     ENDPOINT_STREAMS = Gauge "endpoint_streams", NUMBER, ENDPOINT, "Event streams that are open at an endpoint or being opened.";
     ENDPOINT_HTTP2_CONNECTIONS = Gauge "endpoint_http2_connections", NUMBER, ENDPOINT, "HTTP/2 connections that take requests.";
     ENDPOINT_IDLE_CONNECTIONS = Gauge "endpoint_idle_connections", NUMBER, ENDPOINT, "HTTP/1.1 connections without a request.";
