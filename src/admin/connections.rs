@@ -187,6 +187,7 @@ mod tests {
                 connection: Uuid::now_v7(),
                 route: Arc::from("/chat"),
                 peer: SocketAddr::from(([127, 0, 0, 1], 40_000)),
+                http: http::Version::HTTP_11,
                 upstream: Arc::from("app"),
                 endpoint: Arc::from("127.0.0.1:9000"),
                 took: Duration::ZERO,

@@ -12,7 +12,7 @@ use prometheus_client::metrics::exemplar::Exemplar;
 use prometheus_client::registry::Registry as Exposition;
 
 use super::Sources;
-use crate::bridge::registry::{Handshake, Registry};
+use crate::bridge::registry::{Handshake, Http2End, Registry};
 use crate::bridge::{BreakerState, HealthState, UpstreamSnapshot};
 use crate::protocol::problem::Problem;
 use crate::session::StreamState;
@@ -82,7 +82,7 @@ fn sides(registry: &Registry) -> Family {
     handshakes
 }
 
-fn refusals(registry: &Registry) -> [Family; 2] {
+fn refusals(registry: &Registry) -> [Family; 3] {
     let mut requests = Family::new(&names::REQUESTS_REFUSED);
     for (kind, count) in registry.requests_refused() {
         requests.add([kind], count);
@@ -91,7 +91,11 @@ fn refusals(registry: &Registry) -> [Family; 2] {
     for (why, count) in Handshake::ALL.iter().zip(registry.handshakes_refused()) {
         handshakes.add([why.label()], count);
     }
-    [requests, handshakes]
+    let mut http2 = Family::new(&names::HTTP2_CLOSED);
+    for (why, count) in Http2End::ALL.iter().zip(registry.http2_ends()) {
+        http2.add([why.label()], count);
+    }
+    [requests, handshakes, http2]
 }
 
 fn upstreams(upstreams: &[UpstreamSnapshot]) -> [Family; 8] {
@@ -115,6 +119,7 @@ fn upstreams(upstreams: &[UpstreamSnapshot]) -> [Family; 8] {
                 ("streams", endpoint.streams_breaker),
                 ("messages", endpoint.messages_breaker),
                 ("questions", endpoint.questions_breaker),
+                ("websockets", endpoint.upgrades_breaker),
             ];
             for (traffic, breaker) in breakers_of {
                 let open = u64::from(breaker != BreakerState::Closed);

@@ -10,11 +10,11 @@ use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use futures_util::FutureExt as _;
-use tokio::time::Sleep;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tracing::error;
 
 use super::Stop;
+use super::alarm::Alarm;
 use super::registry::{Live, Snapshot};
 use super::socket::{ClientSocket, Gone, Wanted};
 use super::upstream_side::{FromUpstream, UpstreamSide};
@@ -65,7 +65,7 @@ impl<S: ClientSocket> Driver<S> {
     /// Drives the connection to its end and says why it ended and what it carried.
     pub(super) async fn run(&mut self, stop: Stop) -> (Cause, Counts) {
         let first = self.session.next_deadline().unwrap_or_else(Instant::now);
-        let mut alarm = Alarm { due: first, sleep: Box::pin(tokio::time::sleep_until(first.into())) };
+        let mut alarm = Alarm::new(first);
         let mut stopping = Stopping { next: Some(Box::pin(stop.shutdown.cancelled_owned())), cut: Some(stop.cut) };
         let driven = std::future::poll_fn(|cx| self.poll(cx, &mut alarm, &mut stopping));
         // A defect ends one connection, and its client is told so; it does not take the others with it.
@@ -310,33 +310,5 @@ impl Stopping {
         let happened = Happened::Other(if cut.is_some() { Input::Shutdown } else { Input::Cut });
         self.next = cut.map(|cut| Box::pin(cut.cancelled_owned()));
         Poll::Ready(happened)
-    }
-}
-
-/// The one timer of a connection. It is moved only when it goes off, or when a deadline comes sooner than it: a busy
-/// connection does not touch the timer wheel.
-struct Alarm {
-    due: Instant,
-    sleep: Pin<Box<Sleep>>,
-}
-
-impl Alarm {
-    fn poll(&mut self, cx: &mut Context<'_>, deadline: Option<Instant>) -> Poll<()> {
-        let Some(deadline) = deadline else { return Poll::Pending };
-        if deadline < self.due {
-            self.set(deadline);
-        }
-        while self.sleep.as_mut().poll(cx).is_ready() {
-            if deadline <= Instant::now() {
-                return Poll::Ready(());
-            }
-            self.set(deadline);
-        }
-        Poll::Pending
-    }
-
-    fn set(&mut self, due: Instant) {
-        self.due = due;
-        self.sleep.as_mut().reset(due.into());
     }
 }

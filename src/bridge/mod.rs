@@ -3,6 +3,7 @@
 //! [`open::open`] asks upstream for the event stream; once upstream has accepted, [`open::Opened::run`] drives the
 //! connection to its end.
 
+pub(crate) mod alarm;
 mod driver;
 pub mod memory;
 pub mod open;
@@ -99,6 +100,18 @@ impl Bridges {
     #[must_use]
     pub fn upstream(&self, name: &str) -> Option<Arc<Upstream>> {
         self.upstreams.get(name).cloned()
+    }
+
+    /// Whether there is room for further connections.
+    #[must_use]
+    pub fn memory(&self) -> &Arc<Memory> {
+        &self.memory
+    }
+
+    /// What makes identity tokens, if anything does.
+    #[must_use]
+    pub fn signer(&self) -> Option<&Arc<Signer>> {
+        self.signer.as_ref()
     }
 
     /// How the upstreams stand, by name.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Response, StatusCode};
 use uuid::Uuid;
@@ -10,6 +11,7 @@ use uuid::Uuid;
 use super::driver::Driver;
 use super::memory::Newcomer;
 pub use super::request::Asked;
+pub(crate) use super::request::too_large;
 use super::request::Requests;
 use super::settings::Settings;
 use super::socket::ClientSocket;
@@ -81,6 +83,7 @@ pub async fn open(bridge: &Bridge, prepared: Prepared, asked: Asked<'_>, route: 
         connection: id,
         route: route.clone(),
         peer: asked.peer,
+        http: asked.head.version,
         upstream: bridge.upstream.name().clone(),
         endpoint: pool.name().into(),
         took: began.elapsed(),
@@ -140,7 +143,7 @@ impl Opened {
 
 /// When the clock of the machine, which shows `wall` at `now`, will show `time`, if nobody sets it meanwhile: a connection
 /// does not follow it when it is set. `now` if it is past; `None` if it is too far away to be said.
-fn instant_of(time: SystemTime, wall: SystemTime, now: Instant) -> Option<Instant> {
+pub(crate) fn instant_of(time: SystemTime, wall: SystemTime, now: Instant) -> Option<Instant> {
     now.checked_add(time.duration_since(wall).unwrap_or_default())
 }
 
@@ -154,7 +157,7 @@ pub(super) fn event_limits(settings: &Settings) -> Limits {
 }
 
 /// What a client is told when no endpoint answered.
-fn no_answer(error: &OpenError) -> Problem {
+pub(crate) fn no_answer(error: &OpenError) -> Problem {
     let log = error.to_string();
     match error {
         OpenError::TimedOut { .. } => {
@@ -186,12 +189,7 @@ async fn accept(
             return Err(Problem::new(StatusCode::GONE, "upstream-stopped", "upstream has no stream for this client")
                 .with_log("upstream answered 204"));
         }
-        StatusCode::UNAUTHORIZED
-        | StatusCode::FORBIDDEN
-        | StatusCode::NOT_FOUND
-        | StatusCode::GONE
-        | StatusCode::TOO_MANY_REQUESTS
-        | StatusCode::SERVICE_UNAVAILABLE => return Err(relay(head.status, &head.headers, body, settings).await),
+        status if is_handed_on(status) => return Err(relay(head.status, &head.headers, body, settings).await),
         status => return Err(unusable(format!("upstream answered {}", status.as_u16()))),
     }
     if !headers::is_event_stream(&head.headers) {
@@ -222,6 +220,12 @@ fn unusable(log: String) -> Problem {
 async fn relay(status: StatusCode, fields: &HeaderMap, body: Body, settings: &Settings) -> Problem {
     /// A refusal whose body is slow is handed on without it.
     const PATIENCE: Duration = Duration::from_secs(1);
+    let read = tokio::time::timeout(PATIENCE, body.read(settings.max_refusal_body)).await;
+    refusal(status, fields, read.ok().and_then(Result::ok))
+}
+
+/// A refusal of upstream's as the client gets it.
+pub(crate) fn refusal(status: StatusCode, fields: &HeaderMap, body: Option<Bytes>) -> Problem {
     let kind = match status {
         StatusCode::UNAUTHORIZED => "upstream-unauthorized",
         StatusCode::FORBIDDEN => "upstream-forbidden",
@@ -239,12 +243,16 @@ async fn relay(status: StatusCode, fields: &HeaderMap, body: Body, settings: &Se
     }
     if let Some(media_type) = fields.get(header::CONTENT_TYPE)
         && headers::is_identity(fields)
-        && let Ok(Ok(octets)) = tokio::time::timeout(PATIENCE, body.read(settings.max_refusal_body)).await
-        && !octets.is_empty()
+        && let Some(octets) = body.filter(|octets| !octets.is_empty())
     {
         problem.body = Some((media_type.clone(), octets));
     }
     problem
+}
+
+/// Whether a refusal with this status is handed on to the client.
+pub(crate) const fn is_handed_on(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 401 | 403 | 404 | 410 | 429 | 503)
 }
 
 #[cfg(test)]

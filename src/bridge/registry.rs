@@ -5,6 +5,7 @@
 //! that lock, so that a sum never counts it twice and never misses it.
 
 mod entry;
+mod http2;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,6 +14,7 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 pub use entry::{Entry, Snapshot};
+pub use http2::Http2End;
 
 use super::sides::Sides;
 use crate::identity::Revocation;
@@ -31,6 +33,7 @@ pub struct Registry {
     refused: Mutex<BTreeMap<&'static str, u64>>,
     handshakes: [AtomicU64; Handshake::ALL.len()],
     sides: Sides,
+    http2: [AtomicU64; Http2End::ALL.len()],
 }
 
 #[derive(Debug, Default)]
@@ -135,6 +138,19 @@ impl Registry {
     #[must_use]
     pub fn sides(&self) -> &Sides {
         &self.sides
+    }
+
+    /// Counts an HTTP/2 connection that was ended for what its client did.
+    pub fn http2_ended(&self, why: Http2End) {
+        if let Some(count) = self.http2.get(why as usize) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// HTTP/2 connections that were ended for what their clients did, in the order of [`Http2End::ALL`].
+    #[must_use]
+    pub fn http2_ends(&self) -> [u64; Http2End::ALL.len()] {
+        self.http2.each_ref().map(|count| count.load(Ordering::Relaxed))
     }
 
     /// Requests refused so far, by the kind of their problem.

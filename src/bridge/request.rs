@@ -203,7 +203,7 @@ impl Requests {
 }
 
 /// Upstream cannot be told who the client is. The proof is good, but not for this route.
-fn too_large(error: &told::TooLarge) -> Problem {
+pub(crate) fn too_large(error: &told::TooLarge) -> Problem {
     Problem::new(
         http::StatusCode::FORBIDDEN,
         "identity-too-large",

@@ -78,6 +78,16 @@ pub(super) fn upstream(table: &mut TableReader<'_>, upstreams: &[&str], help: &s
 
 fn template(table: &mut TableReader<'_>, key: &'static str, captures: Option<&[&str]>) -> Option<Template> {
     let text = table.required(key, &format!("write {key} = \"/{key}\", a path of the backend"))?.text()?;
+    template_of(&text, key, captures, table.report())
+}
+
+/// Reads a path of the backend, reported if it is none.
+pub(super) fn template_of(
+    text: &Located<&str>,
+    key: &'static str,
+    captures: Option<&[&str]>,
+    report: &Report,
+) -> Option<Template> {
     // Without the captures nothing true can be said about the placeholders.
     let captures = captures?;
     Template::parse(text.value, captures)
@@ -86,7 +96,7 @@ fn template(table: &mut TableReader<'_>, key: &'static str, captures: Option<&[&
                 [] => "write a path such as \"/events?kind=1\"; the path of this route captures nothing".to_owned(),
                 names => format!("write a path such as \"/events?kind=1\"; captured here: {}", names.join(", ")),
             };
-            table.report().wrong(Some(text.span), format!("`{key}` cannot be {}: {error}", quote(text.value)), help);
+            report.wrong(Some(text.span.clone()), format!("`{key}` cannot be {}: {error}", quote(text.value)), help);
         })
         .ok()
 }

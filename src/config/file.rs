@@ -37,6 +37,7 @@ password = {}
 [revocation]
 [[listener]]
 tls = {}
+http2 = {}
 [upstream.x]
 endpoints = [{}]
 health = {}

@@ -12,8 +12,8 @@ use toml::de::DeValue;
 use super::field::{Field, Located};
 use super::pem::Files;
 use super::reader::TableReader;
-use super::{ANY_DURATION, problem::quote};
-use crate::edge::settings::Listener;
+use super::{ANY_DURATION, http2, problem::quote};
+use crate::edge::settings::{Http2, Listener};
 use crate::edge::tls::client_verifier;
 
 const BOTH_WAYS: &str =
@@ -37,6 +37,10 @@ pub(super) fn read(mut table: TableReader<'_>, files: Files<'_>) -> Option<Locat
     let max_header_size = table.size("max_header_size", 16 * 1024, 8 * 1024..=1024 * 1024);
     let max_headers = table.integer("max_headers", 100, 1..=10_000);
     let ticket_path = ticket_path(&mut table);
+    let http2 = table
+        .field("http2")
+        .and_then(|field| table.table_of(&field, "listener.http2", "[listener.http2]".to_owned()))
+        .map_or_else(Http2::default, |table| http2::read(table, plain));
     table.finish();
 
     let address = address?;
@@ -53,6 +57,7 @@ pub(super) fn read(mut table: TableReader<'_>, files: Files<'_>) -> Option<Locat
         max_header_size,
         max_headers,
         ticket_path,
+        http2,
     };
     Some(Located { value: listener, span: address.span })
 }

@@ -11,6 +11,7 @@ mod bridge;
 mod endpoints;
 mod field;
 mod file;
+mod http2;
 mod identity;
 mod legacy;
 mod limits;

@@ -45,6 +45,7 @@ pub(super) fn read(mut table: TableReader<'_>, known: Known<'_>) -> Option<Locat
     let origins = origins(&mut table);
     let choices = [("allow", MissingOrigin::Allow), ("refuse", MissingOrigin::Refuse)];
     let missing_origin = table.one_of("missing_origin", MissingOrigin::Allow, &choices);
+    let websocket_over_http2 = table.flag("websocket_over_http2", true);
     let limits = table
         .field("limits")
         .and_then(|field| table.table_of(&field, "route.limits", "[route.limits]".to_owned()))
@@ -74,6 +75,7 @@ pub(super) fn read(mut table: TableReader<'_>, known: Known<'_>) -> Option<Locat
         path: path_pattern,
         origins,
         missing_origin,
+        websocket_over_http2,
         auth: auth?,
         limits,
         bridge: bridge.map(Arc::new),
@@ -106,7 +108,7 @@ fn target(table: &mut TableReader<'_>, captures: Option<&[&str]>, known: Known<'
     });
     let legacy = legacy.map(|field| {
         let table = table.table_of(&field, "route.legacy", "[route.legacy]".to_owned())?;
-        legacy::read(table, known)
+        legacy::read(table, captures, known)
     });
     let proxy = proxy.map(|field| {
         let table = table.table_of(&field, "route.proxy", "[route.proxy]".to_owned())?;

@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use rustls::pki_types::CertificateDer;
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::http::Edge;
 use super::side::Decided;
+use super::work::Slot;
 
 /// The edge as the newest configuration makes it. Whoever asks holds what it was given for one request and no longer, so that
 /// what a reload has replaced can end.
@@ -45,8 +45,10 @@ pub(super) struct Client {
     pub certificate: Option<Arc<CertificateDer<'static>>>,
     /// Where its listener gives tickets.
     pub ticket_path: Option<Arc<str>>,
-    /// The place that the connection takes; a WebSocket keeps it.
-    pub slot: Arc<OwnedSemaphorePermit>,
+    /// Most header fields in a request.
+    pub max_headers: usize,
+    /// What holds the connection open and its place taken; a WebSocket keeps it.
+    pub slot: Slot,
 }
 
 impl Client {

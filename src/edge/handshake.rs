@@ -1,19 +1,21 @@
-//! The WebSocket opening handshake on HTTP/1.1 (RFC 6455 section 4.2).
+//! The WebSocket opening handshake on HTTP/1.1 (RFC 6455 section 4.2) and on HTTP/2 (RFC 8441 section 5).
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode, Version, request};
+use hyper::ext::Protocol;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
+use super::settings::Route;
 use crate::protocol::headers::is_token;
 use crate::protocol::problem::Problem;
 
 /// A handshake that the standard allows.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Handshake<'a> {
-    /// Value of `Sec-WebSocket-Accept`.
-    pub accept: HeaderValue,
+    /// Value of `Sec-WebSocket-Accept`; HTTP/2 has none.
+    pub accept: Option<HeaderValue>,
     /// The subprotocols on offer, in the client's order.
     pub offered: Vec<&'a str>,
 }
@@ -26,15 +28,60 @@ pub(super) fn asks_for_upgrade(fields: &HeaderMap) -> bool {
 
 /// Whether the request asks for a WebSocket, rightly or not.
 pub(super) fn asks_for_websocket(head: &request::Parts) -> bool {
-    has_token(&head.headers, &header::UPGRADE, "websocket")
+    is_extended_connect(head) || has_token(&head.headers, &header::UPGRADE, "websocket")
 }
 
-/// Checks a handshake.
+/// Whether the request asks for a WebSocket in the way of HTTP/2: CONNECT with the protocol `websocket` (RFC 8441 section 4).
+pub(super) fn is_extended_connect(head: &request::Parts) -> bool {
+    let protocol = head.extensions.get::<Protocol>();
+    head.method == Method::CONNECT && protocol.is_some_and(|protocol| protocol.as_str() == "websocket")
+}
+
+/// Checks that the route takes a request in the way in which it asks for another protocol.
 ///
 /// # Errors
 ///
-/// 405 for another method than GET, 426 for no upgrade or another version, 400 with the reason for anything else.
+/// 421 for a WebSocket over HTTP/2 on a route that has them over HTTP/1.1 alone: on a connection of its own, where the name that TLS
+/// asked for is the route's, no client is told that it may ask for one. 501 for any other CONNECT.
+pub(super) fn check_way(head: &request::Parts, route: &Route) -> Result<(), Problem> {
+    if is_extended_connect(head) {
+        let problem = || {
+            let why = "WebSockets are not spoken over HTTP/2 here: ask for this one over HTTP/1.1";
+            Problem::new(StatusCode::MISDIRECTED_REQUEST, "http2-websocket-off", why)
+        };
+        return route.websocket_over_http2.then_some(()).ok_or_else(problem);
+    }
+    if head.method == Method::CONNECT {
+        let why = "CONNECT opens WebSockets over HTTP/2 here, and nothing else";
+        return Err(Problem::new(StatusCode::NOT_IMPLEMENTED, "connect-unsupported", why));
+    }
+    Ok(())
+}
+
+/// Checks a handshake, in the form of the version that it came with.
+///
+/// # Errors
+///
+/// 405 for another method than GET, or than CONNECT on HTTP/2, 426 for no upgrade or another version of the protocol, 400 with
+/// the reason for anything else.
 pub fn check(head: &request::Parts) -> Result<Handshake<'_>, Problem> {
+    let accept = if is_extended_connect(head) { None } else { Some(check_upgrade(head)?) };
+    let fields = &head.headers;
+    match single(fields, &header::SEC_WEBSOCKET_VERSION) {
+        Ok("13") => {}
+        Ok(_) => return Err(upgrade_required("only version 13 of the WebSocket protocol is spoken here")),
+        Err(Missing) => return Err(bad_request("Sec-WebSocket-Version must be given once")),
+    }
+    let accept = accept.map(|()| accept_key(fields)).transpose()?;
+    if fields.contains_key(header::TRANSFER_ENCODING) || single(fields, &header::CONTENT_LENGTH).is_ok_and(|n| n != "0")
+    {
+        return Err(bad_request("a WebSocket handshake has no body"));
+    }
+    Ok(Handshake { accept, offered: offered(fields)? })
+}
+
+/// What only HTTP/1.1 has: the method, and the upgrade itself.
+fn check_upgrade(head: &request::Parts) -> Result<(), Problem> {
     let fields = &head.headers;
     if head.method != Method::GET {
         return Err(Problem::new(
@@ -53,24 +100,16 @@ pub fn check(head: &request::Parts) -> Result<Handshake<'_>, Problem> {
     if !has_token(fields, &header::CONNECTION, "upgrade") {
         return Err(bad_request("the Connection field must contain upgrade"));
     }
-    match single(fields, &header::SEC_WEBSOCKET_VERSION) {
-        Ok("13") => {}
-        Ok(_) => return Err(upgrade_required("only version 13 of the WebSocket protocol is spoken here")),
-        Err(Missing) => return Err(bad_request("Sec-WebSocket-Version must be given once")),
-    }
+    Ok(())
+}
+
+/// The proof that the client's key was read (RFC 6455 section 4.2.2, item 5.4).
+fn accept_key(fields: &HeaderMap) -> Result<HeaderValue, Problem> {
     let key = single(fields, &header::SEC_WEBSOCKET_KEY)
         .map_err(|Missing| bad_request("Sec-WebSocket-Key must be given once"))?;
-    if STANDARD.decode(key).map(|nonce| nonce.len()) != Ok(16) {
-        return Err(bad_request("Sec-WebSocket-Key must be 16 bytes in base64"));
-    }
-    if fields.contains_key(header::TRANSFER_ENCODING) || single(fields, &header::CONTENT_LENGTH).is_ok_and(|n| n != "0")
-    {
-        return Err(bad_request("a WebSocket handshake has no body"));
-    }
-    let offered = offered(fields)?;
-    let accept = HeaderValue::try_from(derive_accept_key(key.as_bytes()))
-        .map_err(|_| bad_request("Sec-WebSocket-Key must be 16 bytes in base64"))?;
-    Ok(Handshake { accept, offered })
+    let is_nonce = STANDARD.decode(key).is_ok_and(|nonce| nonce.len() == 16);
+    let accept = is_nonce.then(|| HeaderValue::try_from(derive_accept_key(key.as_bytes())).ok()).flatten();
+    accept.ok_or_else(|| bad_request("Sec-WebSocket-Key must be 16 bytes in base64"))
 }
 
 /// The subprotocols on offer: tokens, each named once (RFC 6455 section 4.1, item 10).
@@ -158,7 +197,7 @@ mod tests {
     fn the_example_of_the_standard_is_accepted() {
         let head = head(&[]);
         let handshake = check(&head).unwrap();
-        assert_eq!(handshake.accept, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+        assert_eq!(handshake.accept.unwrap(), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
         assert_eq!(handshake.offered, ["chat", "superchat"]);
     }
 
@@ -205,6 +244,28 @@ mod tests {
         let mut old = head(&[]);
         old.version = Version::HTTP_10;
         assert_eq!(check(&old).unwrap_err().status, 400);
+    }
+
+    #[test]
+    fn on_http2_there_is_neither_upgrade_nor_key() {
+        let connect = |version: Option<&'static str>, protocol: &'static str| {
+            let mut fields = vec![("upgrade", None), ("connection", None), ("sec-websocket-key", None)];
+            fields.push(("sec-websocket-version", version));
+            let mut head = head(&fields);
+            (head.method, head.version) = (Method::CONNECT, Version::HTTP_2);
+            head.extensions.insert(Protocol::from_static(protocol));
+            head
+        };
+        let good = connect(Some("13"), "websocket");
+        let handshake = check(&good).unwrap();
+        assert_eq!((handshake.accept, handshake.offered), (None, vec!["chat", "superchat"]));
+        let refused = |head| check(&head).unwrap_err().status.as_u16();
+        assert_eq!(refused(connect(None, "websocket")), 400);
+        assert_eq!(refused(connect(Some("8"), "websocket")), 426);
+        assert_eq!(refused(connect(Some("13"), "connect-udp")), 405);
+        let mut get = connect(Some("13"), "websocket");
+        get.method = Method::GET;
+        assert_eq!(refused(get), 426, "an upgrade cannot be asked for on HTTP/2");
     }
 
     #[test]

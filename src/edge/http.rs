@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{self, HeaderValue};
-use http::{Request, Response, StatusCode, request};
+use http::{Method, Request, Response, StatusCode, Version, request};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
@@ -18,12 +18,13 @@ use tower_http::catch_panic::CatchPanicLayer;
 use uuid::Uuid;
 
 pub(super) use super::current::{Client, Connection};
-use super::handshake;
 use super::hosts::host_of;
 use super::routes::{Found, RouteTable};
 use super::settings::Route;
 use super::side::Sides;
 use super::upgrade;
+use super::work::HeldBody;
+use super::{handshake, request_http2};
 use crate::access::Door;
 use crate::access::caller::Caller;
 use crate::access::limits::Limits;
@@ -88,17 +89,27 @@ fn panicked(registry: &Registry) -> Response<Full<Bytes>> {
     Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "defect", detail).into_response().map(Full::new)
 }
 
-async fn answer(connection: Connection, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+async fn answer(connection: Connection, request: Request<Incoming>) -> Result<Response<HeldBody>, Infallible> {
+    let under_way = connection.slot.request();
+    let is_connect = request.method() == Method::CONNECT;
     // Large and short-lived: kept out of the task that an idle connection is made of.
-    Ok(Box::pin(connection.route(request)).await)
+    let response = Box::pin(connection.route(request)).await;
+    let is_websocket = is_connect && response.status().is_success();
+    Ok(under_way.answered(response, is_websocket))
 }
 
 impl Connection {
     async fn route(self, mut request: Request<Incoming>) -> Response<Body> {
-        let mut upgrade = handshake::asks_for_upgrade(request.headers()).then(|| hyper::upgrade::on(&mut request));
-        let (head, body) = request.into_parts();
+        // On HTTP/2 the library has made one of every CONNECT; a refusal ends that stream and nothing else.
+        let is_http2 = request.version() == Version::HTTP_2;
+        let asks = is_http2 || handshake::asks_for_upgrade(request.headers());
+        let mut upgrade = asks.then(|| hyper::upgrade::on(&mut request));
+        let (mut head, body) = request.into_parts();
         let id = Uuid::now_v7();
-        let answered = if self.is_for_tickets(&head) {
+        let tidied = if is_http2 { request_http2::tidy(&mut head, self.max_headers) } else { Ok(()) };
+        let answered = if let Err(problem) = tidied {
+            Err(problem)
+        } else if self.is_for_tickets(&head) {
             Ok(self.ticket(id, &head, body).await)
         } else {
             match self.find(&head) {
@@ -107,7 +118,7 @@ impl Connection {
                 Err(problem) => Err(problem),
             }
         };
-        if let Some(upgrade) = upgrade {
+        if let Some(upgrade) = upgrade.filter(|_| !is_http2) {
             self.edge.connections.spawn(upgrade::end_refused(upgrade, self.slot.clone()));
         }
         answered.unwrap_or_else(|problem| self.refuse(problem, &head, id))
@@ -124,6 +135,7 @@ impl Connection {
         upgrade: &mut Option<OnUpgrade>,
     ) -> Result<Response<Body>, Problem> {
         let route = found.route;
+        handshake::check_way(head, route)?;
         match (&route.bridge, &route.legacy, &route.proxy) {
             (_, _, Some(proxy)) if !handshake::asks_for_websocket(head) => {
                 self.proxied(id, head, body, found, host, proxy).await
@@ -179,16 +191,24 @@ fn no_route() -> Problem {
 
 /// The host that a request names: without its port and in lower case, and as it stands there.
 pub(super) fn host(head: &request::Parts) -> Result<(Cow<'_, str>, &str), Problem> {
+    let is_http2 = head.version == Version::HTTP_2;
+    let authority = head.uri.authority().map(http::uri::Authority::as_str);
     let mut hosts = head.headers.get_all(header::HOST).iter();
     let host = match (hosts.next(), hosts.next()) {
         (Some(host), None) => host.to_str().ok(),
+        // RFC 9113 section 8.3.1: there `:authority` says it, and `Host` need not be sent.
+        (None, _) if is_http2 => authority,
         // RFC 9112 section 3.2: none, or more than one, is a bad request.
         _ => None,
     };
     let bad = || Problem::new(StatusCode::BAD_REQUEST, "bad-host", "the Host field must be given once and name a host");
     let host = host.ok_or_else(bad)?;
+    // RFC 9113 section 8.3.1: where both are there, they say the same.
+    if is_http2 && authority.is_some_and(|authority| !authority.eq_ignore_ascii_case(host)) {
+        return Err(bad());
+    }
     // RFC 9112 section 3.2.2: a target in absolute form names the host, whatever the field says.
-    let host = head.uri.authority().map_or(host, http::uri::Authority::as_str);
+    let host = authority.unwrap_or(host);
     Ok((host_of(host).ok_or_else(bad)?, host))
 }
 

@@ -1,4 +1,4 @@
-//! One listener: bind, accept, TLS, HTTP.
+//! One listener: bind, accept, TLS, and which HTTP it is.
 
 use std::io;
 use std::net::SocketAddr;
@@ -6,9 +6,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -17,10 +14,13 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::current::Current;
-use super::http::{Client, stack};
+use super::http::Client;
+use super::serve::http1;
+use super::serve_http2::http2;
 use super::settings::Listener as Settings;
 use super::stream::ClientStream;
 use super::tls;
+use super::work::{Slot, Work};
 use crate::bridge::registry::Handshake;
 
 /// Connections that the kernel holds for us before we accept them; it may hold fewer.
@@ -28,10 +28,6 @@ const BACKLOG: u32 = 4096;
 
 /// Pause after an accept that failed for want of a resource: trying again at once would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-/// How long an HTTP connection may take to end once the gateway stops: its request is answered at once, so that what is
-/// left is a head that does not come or an answer that is not read.
-const LAST_ANSWER: Duration = Duration::from_secs(2);
 
 /// How often a full listener says so.
 const FULL_WARNING_EVERY: Duration = Duration::from_secs(10);
@@ -159,7 +155,7 @@ impl Reception {
         let refused =
             |error| BindError { address: settings.address, source: io::Error::new(io::ErrorKind::InvalidInput, error) };
         let tls = settings.tls.clone();
-        let tls = tls.map(|certificates| tls::server_config(certificates, settings.clients.clone()));
+        let tls = tls.map(|certificates| tls::server_config(certificates, settings.clients.clone(), settings.http2.enabled));
         let tls = tls.transpose().map_err(refused)?;
         Ok(Self { tls, settings })
     }
@@ -187,7 +183,7 @@ impl Reception {
         let _ = stream.set_nodelay(true);
         // A cold path with a large state: boxed, so that the task of an open connection stays small.
         let shutdown = current.now().stop.shutdown.clone();
-        let stream = tokio::select! {
+        let mut stream = tokio::select! {
             shaken = Box::pin(self.handshake(stream)) => match shaken {
                 Ok(stream) => stream,
                 Err(error) => {
@@ -197,32 +193,28 @@ impl Reception {
             },
             () = shutdown.cancelled() => return,
         };
+        let Some(is_http2) = self.speaks_http2(&mut stream).await else { return };
         let certificate = stream.certificate().map(Arc::new);
+        let name = if is_http2 { stream.server_name() } else { None };
         let (tls, ticket_path) = (self.tls.is_some(), self.settings.ticket_path.clone());
-        let client = Client { current, peer, tls, certificate, ticket_path, slot: Arc::new(slot) };
-        let mut served = std::pin::pin!(
-            http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(self.settings.header_timeout)
-                .max_headers(self.settings.max_headers)
-                .max_header_size(self.settings.max_header_size)
-                .max_buf_size(self.settings.max_header_size)
-                .serve_connection(TokioIo::new(stream), TowerToHyperService::new(stack(client)))
-                .with_upgrades()
-        );
-        let ended = tokio::select! {
-            ended = served.as_mut() => ended,
-            () = shutdown.cancelled() => {
-                served.as_mut().graceful_shutdown();
-                match tokio::time::timeout(LAST_ANSWER, served).await {
-                    Ok(ended) => ended,
-                    Err(_) => return debug!(%peer, "HTTP connection cut at shutdown"),
-                }
-            }
-        };
-        if let Err(error) = ended {
-            debug!(%peer, error = &error as &dyn std::error::Error, "HTTP connection ended with an error");
+        let work = Work::new(slot, is_http2.then_some(self.settings.http2.max_resets));
+        let (slot, max_headers) = (Slot::of(&work), self.settings.max_headers);
+        let client = Client { current, peer, tls, certificate, ticket_path, max_headers, slot };
+        if is_http2 {
+            // The few connections that it is are not to make all others larger.
+            Box::pin(http2(stream, client, work, &self.settings, name)).await;
+        } else {
+            http1(stream, client, work, &self.settings).await;
         }
+    }
+
+    /// Which of the two the client speaks; `None` if it left, or said nothing for as long as a head may take.
+    async fn speaks_http2(&self, stream: &mut ClientStream) -> Option<bool> {
+        if self.tls.is_some() || !self.settings.http2.prior_knowledge {
+            return Some(stream.chose_http2());
+        }
+        let looked = tokio::time::timeout(self.settings.header_timeout, Box::pin(stream.begins_with_http2()));
+        looked.await.ok()?.ok()
     }
 
     async fn handshake(&self, stream: TcpStream) -> io::Result<ClientStream> {

@@ -15,6 +15,8 @@ pub struct RouteTable {
     /// From the longest to the shortest.
     wildcards: Vec<(HostPattern, Router<Numbered>)>,
     any: Router<Numbered>,
+    /// Those that take WebSockets: for which host, and whether over HTTP/2 too.
+    websockets: Vec<(Option<HostPattern>, bool)>,
 }
 
 /// A route and its index in the list given to [`RouteTable::build`].
@@ -53,6 +55,9 @@ impl RouteTable {
             members: Vec<(usize, Arc<str>)>,
         }
 
+        let takes_websockets = |route: &&Arc<Route>| route.bridge.is_some() || route.legacy.is_some();
+        let websockets = routes.iter().filter(takes_websockets);
+        let websockets = websockets.map(|route| (route.host.clone(), route.websocket_over_http2)).collect();
         let mut groups: BTreeMap<Option<HostPattern>, Group> = BTreeMap::new();
         let mut overlaps = Vec::new();
         for (index, route) in routes.into_iter().enumerate() {
@@ -71,7 +76,7 @@ impl RouteTable {
             return Err(overlaps);
         }
 
-        let mut table = Self { exact: HashMap::new(), wildcards: Vec::new(), any: Router::new() };
+        let mut table = Self { exact: HashMap::new(), wildcards: Vec::new(), any: Router::new(), websockets };
         for (host, Group { router, .. }) in groups {
             match host {
                 None => table.any = router,
@@ -82,6 +87,18 @@ impl RouteTable {
             }
         }
         Ok(table)
+    }
+
+    /// Whether clients whose TLS asks for `name` may be told that WebSockets are spoken over HTTP/2: there are routes that take them,
+    /// and every one that could be meant does. A browser that is told so asks for all its WebSockets in that way, and tries no other.
+    #[must_use]
+    pub fn has_websockets_over_http2(&self, name: Option<&str>) -> bool {
+        let meant = |host: &Option<HostPattern>| match (name, host) {
+            (Some(name), Some(host)) => host.matches(name),
+            _ => true,
+        };
+        let mut over_http2 = self.websockets.iter().filter(|(host, _)| meant(host)).map(|(_, over_http2)| *over_http2);
+        over_http2.next().is_some_and(|first| first && over_http2.all(|next| next))
     }
 
     /// Looks for the route of a request. `host` is what [`host_of`](super::hosts::host_of) gives, or empty; `path` is
@@ -215,6 +232,7 @@ mod tests {
             path: path.into(),
             origins: Vec::new(),
             missing_origin: MissingOrigin::Allow,
+            websocket_over_http2: true,
             auth: Auth::None,
             limits: RouteLimits::default(),
             bridge: None,

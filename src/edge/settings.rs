@@ -1,6 +1,7 @@
 //! What the edge is told: listeners and routes.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,6 +36,47 @@ pub struct Listener {
     pub max_headers: usize,
     /// Where tickets are issued, if there are any; `None` is nowhere.
     pub ticket_path: Option<Arc<str>>,
+    /// HTTP/2.
+    pub http2: Http2,
+}
+
+/// HTTP/2 on a listener.
+#[derive(Clone, Debug)]
+pub struct Http2 {
+    /// Whether clients may choose it in TLS.
+    pub enabled: bool,
+    /// Whether clients without TLS may begin with it (RFC 9113 section 3.3).
+    pub prior_knowledge: bool,
+    /// Most streams at once on a connection, WebSockets included.
+    pub max_streams: u32,
+    /// Most requests in a minute that a connection takes back before they are answered, beyond as many as were answered.
+    pub max_resets: NonZeroU32,
+    /// Bytes of one request or WebSocket that may come before somebody takes them.
+    pub stream_window: u32,
+    /// Bytes of all requests of a connection that may come before somebody takes them.
+    pub connection_window: u32,
+    /// How long a connection may stay open with nothing under way, after its first request.
+    pub idle_timeout: Duration,
+    /// How long nothing may come of a client before it is sent a ping.
+    pub ping_interval: Duration,
+    /// How long the answer to a ping may take.
+    pub ping_timeout: Duration,
+}
+
+impl Default for Http2 {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            prior_knowledge: false,
+            max_streams: 100,
+            max_resets: NonZeroU32::MIN.saturating_add(199),
+            stream_window: 128 * 1024,
+            connection_window: 1024 * 1024,
+            idle_timeout: Duration::from_mins(1),
+            ping_interval: Duration::from_secs(30),
+            ping_timeout: Duration::from_secs(20),
+        }
+    }
 }
 
 /// What matches a request, and where it goes.
@@ -50,6 +92,8 @@ pub struct Route {
     pub origins: Vec<OriginPattern>,
     /// Whether those are let in that name no origin.
     pub missing_origin: MissingOrigin,
+    /// Whether WebSockets may come over HTTP/2 (RFC 8441), several on one connection.
+    pub websocket_over_http2: bool,
     /// Who is let in.
     pub auth: Auth,
     /// How many are let in at once.

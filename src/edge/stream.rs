@@ -5,11 +5,15 @@ use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf as _, Bytes};
+use bytes::{Buf as _, BufMut as _, Bytes};
+use hyper::upgrade::Upgraded;
 use rustls::pki_types::CertificateDer;
-use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncBufRead, AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
+
+use super::stream_http2::Http2Stream;
+use super::tls;
 
 /// How much is read at once of a stream without TLS, where it is read without a buffer of the reader's.
 const READ: usize = 8 * 1024;
@@ -18,14 +22,22 @@ const READ: usize = 8 * 1024;
 #[derive(Debug)]
 pub(super) enum ClientStream {
     /// As it comes.
-    Plain(PlainStream),
+    Plain(Buffered<TcpStream>),
     /// Through TLS.
     Tls(Box<TlsStream<TcpStream>>),
+    /// One stream of an HTTP/2 connection.
+    Http2(Box<Buffered<Http2Stream>>),
 }
 
 impl From<TcpStream> for ClientStream {
     fn from(stream: TcpStream) -> Self {
-        Self::Plain(PlainStream { stream, unused: Bytes::new() })
+        Self::Plain(Buffered::from(stream))
+    }
+}
+
+impl From<Upgraded> for ClientStream {
+    fn from(upgraded: Upgraded) -> Self {
+        Self::Http2(Box::new(Buffered::from(Http2Stream::from(upgraded))))
     }
 }
 
@@ -38,17 +50,84 @@ impl ClientStream {
     }
 }
 
-/// A TCP stream and what was read of it and is not yet used: nothing, nearly always.
+/// What is known of how a connection came about, before anything of it is HTTP.
+impl ClientStream {
+    /// Whether TLS has agreed on HTTP/2.
+    pub(super) fn chose_http2(&self) -> bool {
+        matches!(self, Self::Tls(stream) if stream.get_ref().1.alpn_protocol() == Some(tls::HTTP2))
+    }
+
+    /// The name that TLS was asked for.
+    pub(super) fn server_name(&self) -> Option<String> {
+        let Self::Tls(stream) = self else { return None };
+        stream.get_ref().1.server_name().map(str::to_ascii_lowercase)
+    }
+
+    /// Whether a stream without TLS begins with HTTP/2 (RFC 9113 section 3.4): `PRI` is a method that nobody else may have.
+    /// What it has read for that is read again.
+    pub(super) async fn begins_with_http2(&mut self) -> io::Result<bool> {
+        const BEGINNING: &[u8] = b"PRI ";
+        let Self::Plain(Buffered { stream, unused }) = self else { return Ok(false) };
+        let mut read = Vec::new();
+        loop {
+            let sound = read.iter().zip(BEGINNING).all(|(read, expected)| read == expected);
+            if !sound || read.len() >= BEGINNING.len() {
+                *unused = read.into();
+                return Ok(sound);
+            }
+            if stream.read_buf(&mut (&mut read).limit(BEGINNING.len())).await? == 0 {
+                *unused = read.into();
+                return Ok(false);
+            }
+        }
+    }
+}
+
+/// A stream and what was read of it and is not yet used: nothing, nearly always.
 #[derive(Debug)]
-pub(super) struct PlainStream {
-    stream: TcpStream,
+pub(super) struct Buffered<S> {
+    stream: S,
     unused: Bytes,
+}
+
+impl<S> From<S> for Buffered<S> {
+    fn from(stream: S) -> Self {
+        Self { stream, unused: Bytes::new() }
+    }
+}
+
+impl<S: AsyncRead + Unpin> Buffered<S> {
+    fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.unused.is_empty() {
+            return Pin::new(&mut self.stream).poll_read(cx, buffer);
+        }
+        let now = self.unused.len().min(buffer.remaining());
+        buffer.put_slice(&self.unused.split_to(now));
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_fill_buf(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<&[u8]>> {
+        if self.unused.is_empty() {
+            let mut read = [MaybeUninit::uninit(); READ];
+            let mut read = ReadBuf::uninit(&mut read);
+            ready!(Pin::new(&mut self.stream).poll_read(cx, &mut read))?;
+            self.unused = Bytes::copy_from_slice(read.filled());
+        }
+        Poll::Ready(Ok(&self.unused))
+    }
+
+    fn consume(&mut self, amount: usize) {
+        self.unused.advance(amount.min(self.unused.len()));
+        if self.unused.is_empty() {
+            self.unused = Bytes::new();
+        }
+    }
 }
 
 macro_rules! either {
     ($stream:expr, $inner:ident => $call:expr) => {
         match $stream.get_mut() {
-            Self::Plain(PlainStream { stream, .. }) => {
+            Self::Plain(Buffered { stream, .. }) => {
                 let $inner = Pin::new(stream);
                 $call
             }
@@ -56,50 +135,40 @@ macro_rules! either {
                 let $inner = Pin::new(stream.as_mut());
                 $call
             }
+            Self::Http2(stream) => {
+                let $inner = Pin::new(&mut stream.stream);
+                $call
+            }
         }
     };
 }
 
 impl AsyncRead for ClientStream {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if let Self::Plain(PlainStream { unused, .. }) = self.as_mut().get_mut()
-            && !unused.is_empty()
-        {
-            let now = unused.len().min(buffer.remaining());
-            buffer.put_slice(&unused.split_to(now));
-            return Poll::Ready(Ok(()));
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => stream.poll_read(cx, buffer),
+            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_read(cx, buffer),
+            Self::Http2(stream) => stream.poll_read(cx, buffer),
         }
-        either!(self, stream => stream.poll_read(cx, buffer))
     }
 }
 
-/// TLS has what it decrypted in a buffer of its own; reading it there is one copy less. A stream without TLS has a buffer
-/// only while something in it is not used.
+/// TLS has what it decrypted in a buffer of its own; reading it there is one copy less. The others have a buffer only while
+/// something in it is not used.
 impl AsyncBufRead for ClientStream {
     fn poll_fill_buf(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<&[u8]>> {
         match self.get_mut() {
-            Self::Plain(PlainStream { stream, unused }) => {
-                if unused.is_empty() {
-                    let mut read = [MaybeUninit::uninit(); READ];
-                    let mut read = ReadBuf::uninit(&mut read);
-                    ready!(Pin::new(stream).poll_read(cx, &mut read))?;
-                    *unused = Bytes::copy_from_slice(read.filled());
-                }
-                Poll::Ready(Ok(unused))
-            }
+            Self::Plain(stream) => stream.poll_fill_buf(cx),
             Self::Tls(stream) => Pin::new(stream.as_mut()).poll_fill_buf(cx),
+            Self::Http2(stream) => stream.poll_fill_buf(cx),
         }
     }
 
     fn consume(self: Pin<&mut Self>, amount: usize) {
         match self.get_mut() {
-            Self::Plain(PlainStream { unused, .. }) => {
-                unused.advance(amount.min(unused.len()));
-                if unused.is_empty() {
-                    *unused = Bytes::new();
-                }
-            }
+            Self::Plain(stream) => stream.consume(amount),
             Self::Tls(stream) => Pin::new(stream.as_mut()).consume(amount),
+            Self::Http2(stream) => stream.consume(amount),
         }
     }
 }
@@ -127,8 +196,9 @@ impl AsyncWrite for ClientStream {
 
     fn is_write_vectored(&self) -> bool {
         match self {
-            Self::Plain(PlainStream { stream, .. }) => stream.is_write_vectored(),
+            Self::Plain(Buffered { stream, .. }) => stream.is_write_vectored(),
             Self::Tls(stream) => stream.is_write_vectored(),
+            Self::Http2(stream) => stream.stream.is_write_vectored(),
         }
     }
 }
@@ -145,7 +215,6 @@ mod tests {
     use tokio_rustls::{TlsAcceptor, TlsConnector};
 
     use super::*;
-    use crate::edge::tls;
 
     #[tokio::test]
     async fn a_session_that_is_resumed_has_its_client_certificate_still() {
@@ -157,7 +226,7 @@ mod tests {
         let roots = Arc::new(roots);
         let own = rustls::sign::CertifiedKey::from_der(vec![cert.der().clone()], key(), &provider).unwrap();
         let clients = tls::client_verifier(roots.clone(), Vec::new(), false).unwrap();
-        let acceptor = TlsAcceptor::from(tls::server_config(vec![Arc::new(own)], Some(clients)).unwrap());
+        let acceptor = TlsAcceptor::from(tls::server_config(vec![Arc::new(own)], Some(clients), false).unwrap());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         for version in [&version::TLS12, &version::TLS13] {
             let config = ClientConfig::builder_with_provider(provider.clone()).with_protocol_versions(&[version]);

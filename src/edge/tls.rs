@@ -8,8 +8,11 @@ use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert, Verifie
 use rustls::sign::CertifiedKey;
 use rustls::{RootCertStore, ServerConfig, client::verify_server_name};
 
+/// What HTTP/2 is called when TLS agrees on it (RFC 9113 section 3.1).
+pub(super) const HTTP2: &[u8] = b"h2";
+
 /// TLS 1.2 and 1.3 with the given certificates, chosen by the name that the client asks for (RFC 6066 section 3). Clients
-/// are asked for a certificate of their own if there is something that checks it.
+/// are asked for a certificate of their own if there is something that checks it, and told that HTTP/2 is spoken if `http2` is set.
 ///
 /// # Errors
 ///
@@ -17,13 +20,15 @@ use rustls::{RootCertStore, ServerConfig, client::verify_server_name};
 pub fn server_config(
     certificates: Vec<Arc<CertifiedKey>>,
     clients: Option<Arc<dyn ClientCertVerifier>>,
+    http2: bool,
 ) -> Result<Arc<ServerConfig>, rustls::Error> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
         .with_client_cert_verifier(clients.unwrap_or_else(WebPkiClientVerifier::no_client_auth))
         .with_cert_resolver(Arc::new(ByName(certificates)));
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    // Our order counts: whoever can, speaks HTTP/2.
+    config.alpn_protocols = http2.then(|| HTTP2.to_vec()).into_iter().chain([b"http/1.1".to_vec()]).collect();
     // Two tickets are sent by default; a client that comes back needs one, and each is a kilobyte on the wire.
     config.send_tls13_tickets = 1;
     config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new()?;

@@ -10,7 +10,6 @@ use http::{Response, StatusCode, request};
 use hyper::upgrade::{OnUpgrade, Parts, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::io::AsyncWriteExt as _;
-use tokio::sync::OwnedSemaphorePermit;
 use uuid::Uuid;
 
 use super::admit::Checked;
@@ -19,6 +18,7 @@ use super::http::{Body, Connection, add_id, whole};
 use super::routes::Found;
 use super::stream::ClientStream;
 use super::websocket::WebSocket;
+use super::work::Slot;
 use crate::access::limits::Place;
 use crate::access::revoked::Revoker;
 use crate::bridge::open::{Asked, Opened, open, prepare};
@@ -50,16 +50,7 @@ impl Connection {
         let (opened, place) = opened?;
         let upgrade = upgrade.take().ok_or_else(stopping)?;
 
-        let mut response = Response::new(whole(Bytes::new()));
-        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-        let fields = response.headers_mut();
-        fields.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-        fields.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
-        fields.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
-        if let Some(subprotocol) = checked.credential.answer(opened.subprotocol()) {
-            fields.insert(header::SEC_WEBSOCKET_PROTOCOL, subprotocol);
-        }
-        add_id(fields, id);
+        let response = switched(accept, checked.credential.answer(opened.subprotocol()), id);
 
         let max_message_size = settings.session.max_message_size;
         let slot = self.slot.clone();
@@ -99,6 +90,24 @@ impl Connection {
     }
 }
 
+/// What lets a WebSocket in: 101 with the proof that the key was read, or 200 on HTTP/2, which has no key (RFC 8441 section 5).
+pub(super) fn switched(accept: Option<HeaderValue>, subprotocol: Option<HeaderValue>, id: Uuid) -> Response<Body> {
+    let mut response = Response::new(whole(Bytes::new()));
+    if let Some(accept) = accept {
+        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        let fields = response.headers_mut();
+        fields.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+        fields.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+        fields.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
+    }
+    let fields = response.headers_mut();
+    if let Some(subprotocol) = subprotocol {
+        fields.insert(header::SEC_WEBSOCKET_PROTOCOL, subprotocol);
+    }
+    add_id(fields, id);
+    response
+}
+
 /// What is answered to whoever asks while the gateway stops.
 pub(super) fn stopping() -> Problem {
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, "shutting-down", "the gateway is stopping")
@@ -115,7 +124,7 @@ async fn let_in(
 ) -> Option<Pin<Box<impl Future<Output = ()>>>> {
     match upgrade.await {
         Ok(upgraded) => {
-            let (stream, already_read) = reclaim(upgraded)?;
+            let (stream, already_read) = reclaim(upgraded);
             let socket = WebSocket::new(stream, already_read, max_message_size);
             let sent_away = |holder: &Holder| revoker.ends(holder);
             Some(Box::pin(opened.run(socket, stop, &sent_away)))
@@ -129,7 +138,7 @@ async fn let_in(
 
 /// Ends a connection whose upgrade was refused. The HTTP library hands it over as if it had been upgraded, and dropping it
 /// would end TLS without a word and could take the refusal with it.
-pub(super) async fn end_refused(upgrade: OnUpgrade, slot: Arc<OwnedSemaphorePermit>) {
+pub(super) async fn end_refused(upgrade: OnUpgrade, slot: Slot) {
     if let Ok(upgraded) = upgrade.await {
         let mut stream = TokioIo::new(upgraded);
         let end = async {
@@ -141,9 +150,11 @@ pub(super) async fn end_refused(upgrade: OnUpgrade, slot: Arc<OwnedSemaphorePerm
     drop(slot);
 }
 
-/// The client's own stream out of the HTTP library, with what was read too much.
-fn reclaim(upgraded: Upgraded) -> Option<(ClientStream, Vec<u8>)> {
-    let Parts { io, read_buf, .. } = upgraded.downcast::<TokioIo<ClientStream>>().ok()?;
-    // Copied, however little: even an empty slice keeps the whole buffer of the HTTP library alive.
-    Some((io.into_inner(), read_buf.to_vec()))
+/// The client's own stream out of the HTTP library, with what was read too much. On HTTP/2 it is one stream among others.
+pub(super) fn reclaim(upgraded: Upgraded) -> (ClientStream, Vec<u8>) {
+    match upgraded.downcast::<TokioIo<ClientStream>>() {
+        // Copied, however little: even an empty slice keeps the whole buffer of the HTTP library alive.
+        Ok(Parts { io, read_buf, .. }) => (io.into_inner(), read_buf.to_vec()),
+        Err(upgraded) => (ClientStream::from(upgraded), Vec::new()),
+    }
 }

@@ -33,8 +33,10 @@ pub enum Cause {
     Revoked,
     /// The gateway is being stopped.
     Shutdown,
-    /// Upstream sent a close event; the frame is what it asked for.
+    /// Upstream sent a close event, or its WebSocket a close frame; the frame is what it asked for.
     UpstreamClosed(CloseFrame),
+    /// The WebSocket to a legacy backend ended, or broke, without a close frame.
+    UpstreamLost,
     /// The event stream came to an end.
     StreamEnded,
     /// The event stream, or an answer that was one, broke off.
@@ -116,6 +118,7 @@ impl Cause {
             Self::Revoked => "revoked",
             Self::Shutdown => "shutdown",
             Self::UpstreamClosed(_) => "upstream-closed",
+            Self::UpstreamLost => "upstream-lost",
             Self::StreamEnded => "stream-ended",
             Self::StreamBroken => "stream-broken",
             Self::StreamStalled => "stream-stalled",
@@ -152,7 +155,8 @@ impl Cause {
             Self::PongTimeout | Self::Shutdown | Self::Idle => Some(1001),
             Self::UpstreamClosed(frame) => Some(frame.code),
             Self::UpstreamStopped => Some(1000),
-            Self::StreamEnded
+            Self::UpstreamLost
+            | Self::StreamEnded
             | Self::StreamBroken
             | Self::StreamStalled
             | Self::PositionLost
@@ -190,6 +194,7 @@ impl Cause {
             | Self::Idle
             | Self::Expired => Party::Client,
             Self::UpstreamClosed(_)
+            | Self::UpstreamLost
             | Self::StreamEnded
             | Self::StreamBroken
             | Self::StreamStalled
@@ -257,6 +262,7 @@ impl fmt::Display for Cause {
             Self::Revoked => f.write_str("the client was sent away"),
             Self::Shutdown => f.write_str("the gateway is stopping"),
             Self::UpstreamClosed(frame) => write!(f, "upstream closed with {}", frame.code),
+            Self::UpstreamLost => f.write_str("the backend's connection ended without a close frame"),
             Self::StreamEnded => f.write_str("upstream ended the event stream"),
             Self::StreamBroken => f.write_str("an event stream from upstream broke off"),
             Self::StreamStalled => f.write_str("upstream was silent for too long"),
@@ -303,6 +309,7 @@ mod tests {
             Revoked,
             Shutdown,
             UpstreamClosed(CloseFrame::new(4001, "bye")),
+            UpstreamLost,
             StreamEnded,
             StreamBroken,
             StreamStalled,

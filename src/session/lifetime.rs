@@ -6,7 +6,7 @@ use super::cause::Cause;
 
 /// The limits on one connection's time; most routes have none.
 #[derive(Debug)]
-pub(super) struct Lifetime {
+pub struct Lifetime {
     idle_timeout: Option<Duration>,
     last_message: Instant,
     ends: Option<Instant>,
@@ -17,7 +17,8 @@ pub(super) struct Lifetime {
 impl Lifetime {
     /// Starts at `now`. `spread`, from 0 to 255, ends it up to a tenth earlier, so that connections which were opened
     /// together do not come back together. It does not touch `expires`, from when on nobody may speak for the client.
-    pub(super) fn new(
+    #[must_use]
+    pub fn new(
         idle_timeout: Option<Duration>,
         max_age: Option<Duration>,
         expires: Option<Instant>,
@@ -30,12 +31,13 @@ impl Lifetime {
     }
 
     /// A message went one way or the other. `at` is when; later, if no other could follow it until then.
-    pub(super) fn message(&mut self, at: Instant) {
+    pub fn message(&mut self, at: Instant) {
         self.last_message = self.last_message.max(at);
     }
 
     /// Why it ends at `now`, if it does.
-    pub(super) fn over(&self, now: Instant) -> Option<Cause> {
+    #[must_use]
+    pub fn over(&self, now: Instant) -> Option<Cause> {
         if self.ends.is_some_and(|ends| ends <= now) {
             return Some(if self.expires { Cause::Expired } else { Cause::MaxAge });
         }
@@ -43,7 +45,8 @@ impl Lifetime {
     }
 
     /// When [`over`](Self::over) must be asked again.
-    pub(super) fn next_deadline(&self) -> Option<Instant> {
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Instant> {
         self.ends.into_iter().chain(self.idle_until()).min()
     }
 

@@ -9,7 +9,7 @@ pub mod cause;
 mod downlink;
 mod gate;
 pub mod heartbeat;
-mod lifetime;
+pub mod lifetime;
 pub mod machine;
 pub mod plain;
 pub mod rate;

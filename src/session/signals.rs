@@ -263,11 +263,13 @@ pub enum StreamState {
     Opening,
     /// The connection is ending.
     Ending,
+    /// There is none, because frames go to a WebSocket backend as they are.
+    Legacy,
 }
 
 impl StreamState {
     /// Every one, in order.
-    pub const ALL: [Self; 4] = [Self::Open, Self::Waiting, Self::Opening, Self::Ending];
+    pub const ALL: [Self; 5] = [Self::Open, Self::Waiting, Self::Opening, Self::Ending, Self::Legacy];
 
     /// The word for it in metrics and in the list of connections.
     #[must_use]
@@ -277,6 +279,7 @@ impl StreamState {
             Self::Waiting => "waiting",
             Self::Opening => "opening",
             Self::Ending => "ending",
+            Self::Legacy => "legacy",
         }
     }
 }

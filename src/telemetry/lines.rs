@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::StatusCode;
+use http::{StatusCode, Version};
 use tracing::{debug, info};
 use uuid::Uuid;
 
@@ -25,6 +25,8 @@ pub struct Opening {
     pub route: Arc<str>,
     /// Where the client connects from.
     pub peer: SocketAddr,
+    /// The version of HTTP that it came with.
+    pub http: Version,
     /// Name of the upstream.
     pub upstream: Arc<str>,
     /// Host and port of the endpoint.
@@ -67,6 +69,7 @@ pub fn connection_opened(opening: &Opening) {
         connection = %opening.connection,
         route = %opening.route,
         peer = %opening.peer,
+        http = if opening.http == Version::HTTP_2 { "2" } else { "1.1" },
         upstream = %opening.upstream,
         endpoint = %opening.endpoint,
         subject = opening.subject(),

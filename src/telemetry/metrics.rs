@@ -61,6 +61,8 @@ metrics! {
     REQUESTS_REFUSED = Counter "requests_refused", NUMBER, &["kind"], "Requests that were answered by a refusal.";
     HANDSHAKES_REFUSED = Counter "handshakes_refused", NUMBER, &["reason"],
         "Client connections that ended before they could send a request.";
+    HTTP2_CLOSED = Counter "http2_closed", NUMBER, &["reason"],
+        "HTTP/2 connections of clients that were closed for what the client did.";
 
     SPLIT_HANDSHAKES = Counter "split_handshakes", NUMBER, &["route", "side", "reason"],
         "Handshakes on split routes by the side that they took.";

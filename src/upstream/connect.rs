@@ -185,7 +185,7 @@ impl Connector {
 
     /// A connection to the first address that accepts one. Each has an equal part of the time that is left, so that one
     /// that swallows packets does not keep the others from being tried.
-    async fn tcp(&self) -> io::Result<TcpStream> {
+    pub(super) async fn tcp(&self) -> io::Result<TcpStream> {
         let end = Instant::now() + self.timeout;
         let addresses = self.place.next_addresses(&*self.resolver).await?;
         let mut failure = io::ErrorKind::NotFound.into();

@@ -43,11 +43,12 @@ pub struct Pool {
     failures: AtomicU64,
     /// Which HTTP version the endpoint speaks: settled by the settings, or by the first ALPN.
     speaks: AtomicUsize,
-    /// Event streams that are open or being opened.
+    /// Event streams, and WebSockets that are passed through, that are open or being opened.
     streams: AtomicUsize,
     stream_guard: Guard,
     message_guard: Guard,
     question_guard: Guard,
+    upgrade_guard: Guard,
     health: Mutex<Checked>,
     weight: u32,
     slow_start: Duration,
@@ -73,7 +74,7 @@ enum Ready {
     },
 }
 
-/// Counts one event stream of an endpoint for as long as it is open.
+/// Counts one event stream of an endpoint, or one WebSocket that is passed through, for as long as it is open.
 #[derive(Debug)]
 pub struct StreamCount(Arc<Pool>);
 
@@ -119,6 +120,7 @@ impl Pool {
             stream_guard: guard(Traffic::Streams),
             message_guard: guard(Traffic::Messages),
             question_guard: guard(Traffic::Questions),
+            upgrade_guard: guard(Traffic::Upgrades),
             key: balance::key(&name),
             name,
             addressed: Addressed::to(&endpoint),
@@ -171,8 +173,7 @@ impl Pool {
         deadline: Instant,
     ) -> Result<(Response<Body>, StreamCount), SendError> {
         let permit = self.stream_guard.admit().map_err(|wait| self.ejected(wait))?;
-        self.streams.fetch_add(1, Ordering::Relaxed);
-        let count = StreamCount(self.clone());
+        let count = self.count_stream();
         let handed_over = AtomicBool::new(false);
         let sent = tokio::time::timeout_at(deadline.into(), self.send(request, Use::Events, &handed_over))
             .await
@@ -196,6 +197,17 @@ impl Pool {
     /// Leave to ask one question.
     pub(super) fn admit_question(&self) -> Result<Permit<'_>, SendError> {
         self.question_guard.admit().map_err(|wait| self.ejected(wait))
+    }
+
+    /// Leave to ask for one WebSocket.
+    pub(super) fn admit_upgrade(&self) -> Result<Permit<'_>, SendError> {
+        self.upgrade_guard.admit().map_err(|wait| self.ejected(wait))
+    }
+
+    /// Counts a stream that is being opened here until it is dropped.
+    pub(super) fn count_stream(self: &Arc<Self>) -> StreamCount {
+        self.streams.fetch_add(1, Ordering::Relaxed);
+        StreamCount(self.clone())
     }
 
     fn ejected(&self, wait: Duration) -> SendError {
@@ -352,7 +364,16 @@ impl Pool {
 /// The endpoint as a choice, under checks, and as operators see it.
 impl Pool {
     pub(super) fn view(&self, now: Instant) -> View {
-        let breaker = self.stream_guard.standing(now);
+        self.view_through(&self.stream_guard, now)
+    }
+
+    /// As a choice for a WebSocket that is passed through.
+    pub(super) fn view_for_upgrade(&self, now: Instant) -> View {
+        self.view_through(&self.upgrade_guard, now)
+    }
+
+    fn view_through(&self, guard: &Guard, now: Instant) -> View {
+        let breaker = guard.standing(now);
         let checked = lock(&self.health);
         View {
             key: self.key,
@@ -375,6 +396,7 @@ impl Pool {
             streams_breaker: self.stream_guard.standing(now).state,
             messages_breaker: self.message_guard.standing(now).state,
             questions_breaker: self.question_guard.standing(now).state,
+            upgrades_breaker: self.upgrade_guard.standing(now).state,
         }
     }
 

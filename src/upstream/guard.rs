@@ -16,6 +16,7 @@ pub(super) enum Traffic {
     Streams,
     Messages,
     Questions,
+    Upgrades,
 }
 
 impl Traffic {
@@ -24,6 +25,7 @@ impl Traffic {
             Self::Streams => "event streams",
             Self::Messages => "messages",
             Self::Questions => "questions",
+            Self::Upgrades => "WebSockets",
         }
     }
 }

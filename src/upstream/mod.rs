@@ -26,6 +26,7 @@ mod request;
 mod resolve;
 mod settings;
 mod snapshot;
+mod upgrade;
 
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -47,6 +48,7 @@ pub use request::OutgoingRequest;
 pub use resolve::{Lookup, Resolve, SystemResolver};
 pub use settings::{Balance, BreakerRule, Endpoint, HealthKind, HealthRule, Protocol, Settings};
 pub use snapshot::{BudgetSnapshot, EndpointSnapshot, UpstreamSnapshot};
+pub use upgrade::{BackendStream, Switched, UpgradeAnswer};
 
 /// A named group of endpoints and the connections to them.
 #[derive(Debug)]

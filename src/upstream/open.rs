@@ -8,6 +8,7 @@ use http::Response;
 use tracing::{info, warn};
 use uuid::Uuid;
 
+use super::balance::View;
 use super::body::Body;
 use super::endpoint::{Pool, StreamCount};
 use super::error::SendError;
@@ -59,8 +60,17 @@ impl Upstream {
     /// The endpoints in the order in which a new event stream of `connection` tries them; never empty.
     #[must_use]
     pub fn candidates(&self, connection: &Uuid) -> Vec<Arc<Pool>> {
+        self.order(connection, Pool::view)
+    }
+
+    /// The same for a WebSocket that is passed through.
+    pub(super) fn candidates_for_upgrade(&self, connection: &Uuid) -> Vec<Arc<Pool>> {
+        self.order(connection, Pool::view_for_upgrade)
+    }
+
+    fn order(&self, connection: &Uuid, view: impl Fn(&Pool, Instant) -> View) -> Vec<Arc<Pool>> {
         let now = Instant::now();
-        let views: Vec<_> = self.pools.iter().map(|pool| pool.view(now)).collect();
+        let views: Vec<_> = self.pools.iter().map(|pool| view(pool, now)).collect();
         let order = balance::order(self.balance, &views, connection, self.turn.fetch_add(1, Relaxed));
         if self.desperate.swap(order.desperate, Relaxed) != order.desperate {
             let upstream = &*self.name;
@@ -98,31 +108,58 @@ impl Upstream {
         if let Some(avoid) = avoid {
             candidates.sort_by_key(|pool| Arc::ptr_eq(pool, avoid));
         }
-        let mut failures = Vec::new();
-        let (mut asked, mut soonest) = (false, None);
+        let mut failures = Failures::default();
         for pool in candidates {
-            let error = match pool.open_events(request.clone(), deadline).await {
+            match pool.open_events(request.clone(), deadline).await {
                 Ok((response, count)) => return Ok(OpenAnswer { pool, response, count }),
-                Err(error) => error,
-            };
-            failures.push(chain(&error));
-            match error {
-                SendError::Ejected { wait, .. } => soonest = Some(soonest.map_or(wait, |soonest| wait.min(soonest))),
-                SendError::TimedOut { .. } => {
-                    return Err(OpenError::TimedOut { upstream: self.name.clone(), failures: failures.join("; ") });
-                }
-                error => {
-                    asked = true;
-                    if !error.is_unsent() {
+                Err(error) => {
+                    if failures.add(&error) {
                         break;
                     }
                 }
             }
         }
-        let failures = failures.join("; ");
-        Err(match soonest {
-            Some(wait) if !asked => OpenError::Unavailable { upstream: self.name.clone(), wait, failures },
+        Err(failures.into_error(&self.name))
+    }
+}
+
+/// What came of the endpoints that were asked in turn.
+#[derive(Debug, Default)]
+pub(super) struct Failures {
+    told: Vec<String>,
+    asked: bool,
+    timed_out: bool,
+    /// The shortest time until an endpoint that is left alone may be asked.
+    soonest: Option<Duration>,
+}
+
+impl Failures {
+    /// Takes one in, and says whether it is the last: the next endpoint must not be asked, or there is no time to.
+    pub(super) fn add(&mut self, error: &SendError) -> bool {
+        self.told.push(chain(error));
+        match error {
+            SendError::Ejected { wait, .. } => {
+                self.soonest = Some(self.soonest.map_or(*wait, |soonest| soonest.min(*wait)));
+                false
+            }
+            SendError::TimedOut { .. } => {
+                self.timed_out = true;
+                true
+            }
+            error => {
+                self.asked = true;
+                !error.is_unsent()
+            }
+        }
+    }
+
+    /// Why no endpoint of `upstream` answered.
+    pub(super) fn into_error(self, upstream: &Arc<str>) -> OpenError {
+        let (upstream, failures) = (upstream.clone(), self.told.join("; "));
+        match self.soonest {
+            _ if self.timed_out => OpenError::TimedOut { upstream, failures },
+            Some(wait) if !self.asked => OpenError::Unavailable { upstream, wait, failures },
             _ => OpenError::Unreachable { failures },
-        })
+        }
     }
 }

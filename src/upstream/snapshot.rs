@@ -36,7 +36,7 @@ pub struct EndpointSnapshot {
     pub name: Arc<str>,
     /// Its weight in the configuration, from 1 to 1000.
     pub weight: u32,
-    /// Event streams that are open or being opened.
+    /// Event streams, and WebSockets that are passed through, that are open or being opened.
     pub streams: usize,
     /// Open HTTP/2 connections that take requests.
     pub http2_connections: usize,
@@ -50,4 +50,6 @@ pub struct EndpointSnapshot {
     pub messages_breaker: BreakerState,
     /// Whether questions, such as who a cookie belongs to, are asked there.
     pub questions_breaker: BreakerState,
+    /// Whether WebSockets are passed through to it.
+    pub upgrades_breaker: BreakerState,
 }

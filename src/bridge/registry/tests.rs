@@ -16,6 +16,7 @@ fn opening(route: &str) -> Opening {
         connection: Uuid::now_v7(),
         route: Arc::from(route),
         peer: SocketAddr::from(([127, 0, 0, 1], 40_000)),
+        http: http::Version::HTTP_11,
         upstream: Arc::from("app"),
         endpoint: Arc::from("127.0.0.1:9000"),
         took: Duration::ZERO,
@@ -95,7 +96,7 @@ fn a_live_connection_is_counted_as_it_stands() {
     live.set_endpoint("127.0.0.1:9001");
     let totals = &registry.totals()["/chat"];
     assert_eq!((totals.opened, totals.open, totals.queued_up, totals.queued_down), (1, 1, 5, 7));
-    assert_eq!((totals.streams, messages_up(totals)), ([0, 1, 0, 0], 3));
+    assert_eq!((totals.streams, messages_up(totals)), ([0, 1, 0, 0, 0], 3));
     assert_eq!(registry.totals()["/quiet"], Totals::default());
     let shown = registry.connections(None);
     assert_eq!((shown.len(), &*shown[0].endpoint()), (1, "127.0.0.1:9001"));
