@@ -89,3 +89,70 @@ fn credential_params(table: &mut TableReader<'_>, ticket: &str) -> Vec<String> {
     }
     credentials
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::Config;
+    use crate::config::tests::{only, problems};
+
+    /// A file whose only route is passed through, with these lines.
+    fn file(lines: &str) -> String {
+        format!(
+            "[[listener]]\naddress = \"127.0.0.1:0\"\ntls = false\n[upstream.old]\nendpoints = [\"http://127.0.0.1:9000\"]\n\
+             [[route]]\npath = \"/rooms/{{room}}\"\nauth = \"none\"\n[route.legacy]\n{lines}\n"
+        )
+    }
+
+    fn settings(lines: &str) -> Settings {
+        let text = file(&format!("upstream = \"old\"\n{lines}"));
+        let config = Config::parse(&text, "test.toml", Path::new("")).unwrap_or_else(|problems| panic!("{problems}"));
+        Settings::clone(config.routes[0].legacy.as_ref().unwrap())
+    }
+
+    #[test]
+    fn the_defaults_are_those_that_the_manual_names() {
+        let legacy = settings("");
+        assert_eq!((&*legacy.upstream, legacy.path.is_none(), &legacy.host), ("old", true, &Host::Client));
+        assert_eq!((legacy.open_timeout, legacy.idle_timeout), (Duration::from_secs(10), Duration::from_mins(10)));
+        assert_eq!((legacy.max_age, legacy.close_timeout), (None, Duration::from_secs(5)));
+        assert_eq!((legacy.buffer, legacy.max_refusal_body), (16 * KIB, 16 * KIB));
+        assert_eq!((legacy.credential_params, legacy.claim_headers.len()), (vec!["ticket".to_owned()], 0));
+    }
+
+    #[test]
+    fn every_key_is_read() {
+        let lines = "path = \"/ws/{room}?v=1\"\nhost = \"old.example:8080\"\ncredential_params = [\"token\"]\n\
+                     open_timeout = \"1s\"\nidle_timeout = \"2s\"\nmax_age = \"3s\"\nclose_timeout = \"4s\"\n\
+                     buffer = \"4KiB\"\nmax_refusal_body = \"0B\"";
+        let legacy = settings(lines);
+        let seconds = |number| Duration::from_secs(number);
+        assert_eq!(legacy.path.unwrap().expand(&[("room", "7")]), "/ws/7?v=1");
+        assert_eq!(legacy.host, Host::Name(HeaderValue::from_static("old.example:8080")));
+        assert_eq!(legacy.credential_params, ["token", "ticket"]);
+        assert_eq!((legacy.open_timeout, legacy.idle_timeout), (seconds(1), seconds(2)));
+        assert_eq!((legacy.max_age, legacy.close_timeout), (Some(seconds(3)), seconds(4)));
+        assert_eq!((legacy.buffer, legacy.max_refusal_body), (4 * KIB, 0));
+        assert_eq!(settings("host = \"upstream\"").host, Host::Upstream);
+    }
+
+    #[test]
+    fn mistakes_are_told_with_their_way_out() {
+        assert!(only(&file("upstream = \"ol\"")).contains("did you mean \"old\"?"));
+        assert!(only(&file("")).contains("[upstream.old]"));
+        let told = |line: &str| only(&file(&format!("upstream = \"old\"\n{line}")));
+        assert!(told("path = \"/ws/{rom}\"").contains("captured here: room"));
+        for host in ["a b", "user@host", "http://old", ""] {
+            assert!(told(&format!("host = \"{host}\"")).contains("cannot be a host"), "{host}");
+        }
+        assert!(told("credential_params = [\"a b\"]").contains("is not the name of a query parameter"));
+        assert!(told("identity_token = true").contains("there is no [identity]"));
+        assert!(told("claim_headers = { tenant = \"X-Tenant\" }").contains("no claim that an identity keeps"));
+        assert!(told("ping_interval = \"1s\"").contains("is not known in [route.legacy]"));
+        for line in ["idle_timeout = \"0s\"", "close_timeout = \"2m\"", "buffer = \"1KiB\"", "max_age = \"31d\""] {
+            assert_eq!(problems(&file(&format!("upstream = \"old\"\n{line}"))).len(), 1, "{line}");
+        }
+    }
+}

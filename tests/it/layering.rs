@@ -204,6 +204,18 @@ fn the_websocket_codec_touches_no_socket() {
 }
 
 #[test]
+fn the_rules_for_tunnels_touch_no_clock_no_socket_and_no_chance() {
+    let rules = ["answer", "frames", "rules", "settings"].map(|rule| format!("tunnel/{rule}.rs"));
+    let sources = sources();
+    assert!(rules.iter().all(|rule| sources.iter().any(|source| source.name == *rule)));
+    for source in sources.iter().filter(|source| rules.contains(&source.name)) {
+        for (number, line) in &source.lines {
+            assert_eq!(word(line, &WORLD), None, "src/{}:{number} is to be pure: {line}", source.name);
+        }
+    }
+}
+
+#[test]
 fn the_rules_for_endpoints_touch_no_clock_no_socket_and_no_task() {
     let rules = ["balance", "breaker", "health", "pacer"].map(|rule| format!("upstream/{rule}.rs"));
     let sources = sources();
@@ -218,10 +230,19 @@ fn the_rules_for_endpoints_touch_no_clock_no_socket_and_no_task() {
 
 #[test]
 fn each_side_knows_the_other_only_through_the_bridge() {
-    assert_not_known("`upstream` knows nothing of clients", &["upstream"], &["access", "edge", "bridge", "gateway"]);
+    assert_not_known(
+        "`upstream` knows nothing of clients",
+        &["upstream"],
+        &["access", "edge", "bridge", "tunnel", "gateway"],
+    );
+    assert_not_known(
+        "`tunnel` knows the client as a stream of bytes",
+        &["tunnel"],
+        &["access", "edge", "admin", "gateway", "config", "commands", "process"],
+    );
     assert_not_known("`access` asks applications and knows no connection", &["access"], &["edge", "bridge", "gateway"]);
     assert_not_known("`edge` knows nothing of upstreams", &["edge"], &["upstream", "gateway"]);
-    assert_not_known("`bridge` sees clients through its trait alone", &["bridge"], &["edge", "gateway"]);
+    assert_not_known("`bridge` sees clients through its trait alone", &["bridge"], &["edge", "tunnel", "gateway"]);
     assert_not_known(
         "what serves does not know how it was configured or started",
         &["access", "edge", "bridge", "upstream", "admin"],

@@ -19,6 +19,7 @@ mod endpoints;
 mod identity;
 mod keepalive;
 mod layering;
+mod legacy;
 mod lifecycle;
 mod limits;
 mod logs;

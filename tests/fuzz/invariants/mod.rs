@@ -16,12 +16,13 @@ mod script;
 pub mod session;
 mod session_world;
 pub mod ticket;
+pub mod tunnel;
 
 /// A target: its name, and the function that its inputs are given to.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target; its corpus is the folder of the same name.
-pub const TARGETS: [Target; 7] = [
+pub const TARGETS: [Target; 8] = [
     ("config", config::check),
     ("event_stream", event_stream::check),
     ("frames", frames::check),
@@ -29,4 +30,5 @@ pub const TARGETS: [Target; 7] = [
     ("requests", requests::check),
     ("session", session::check),
     ("ticket", ticket::check),
+    ("tunnel", tunnel::check),
 ];

@@ -7,6 +7,7 @@ pub(crate) mod client;
 pub(crate) mod gateway;
 pub(crate) mod http;
 pub(crate) mod keys;
+pub(crate) mod legacy;
 pub(crate) mod process;
 pub(crate) mod redis;
 pub(crate) mod replica;
