@@ -38,6 +38,9 @@ pub enum Format {
 mod lines;
 pub mod metrics;
 mod passed;
+mod side;
+
+pub use side::{Reason, Side, Turn};
 
 pub use lines::{Opening, Refused, chain, connection_closed, connection_opened, refused, ticket_issued};
 pub use passed::{Passed, request_passed};

@@ -28,6 +28,6 @@ pub use settings::Settings;
 
 /// A panic while one of these is held leaves nothing that could not be used: every critical section is one change, or forgets
 /// something at worst.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

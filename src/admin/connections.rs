@@ -183,6 +183,7 @@ mod tests {
     fn open(sources: &Sources, count: usize) -> Vec<(Uuid, Live)> {
         let open = |_| {
             let opening = Opening {
+                turn: None,
                 connection: Uuid::now_v7(),
                 route: Arc::from("/chat"),
                 peer: SocketAddr::from(([127, 0, 0, 1], 40_000)),

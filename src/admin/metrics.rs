@@ -30,6 +30,7 @@ pub(super) const MEDIA_TYPE: HeaderValue =
 pub(super) fn page(sources: &Sources) -> Result<String, Problem> {
     let mut families = connections(&sources.registry);
     families.extend(refusals(&sources.registry));
+    families.push(sides(&sources.registry));
     families.extend(upstreams(&sources.bridges.snapshots()));
     families.extend(door(sources));
     families.extend(access(sources));
@@ -71,6 +72,14 @@ fn connections(registry: &Registry) -> Vec<Family> {
     let mut families = vec![open, opened, closed, streams, queued_up, queued_down];
     families.append(&mut counts);
     families
+}
+
+fn sides(registry: &Registry) -> Family {
+    let mut handshakes = Family::new(&names::SPLIT_HANDSHAKES);
+    for (route, turn, count) in registry.sides().counted() {
+        handshakes.add([&*route, turn.side.label(), turn.reason.label()], count);
+    }
+    handshakes
 }
 
 fn refusals(registry: &Registry) -> [Family; 3] {

@@ -11,6 +11,7 @@ pub mod registry;
 mod reopen;
 mod request;
 mod settings;
+pub mod sides;
 pub mod socket;
 mod token;
 mod upstream_side;
@@ -50,6 +51,14 @@ pub struct Bridge {
     pub memory: Arc<Memory>,
     /// What makes identity tokens, if anything does.
     pub signer: Option<Arc<Signer>>,
+}
+
+impl Bridge {
+    /// Whether a new connection would find an endpoint that is neither unhealthy nor left alone because it fails.
+    #[must_use]
+    pub fn takes_newcomers(&self) -> bool {
+        self.upstream.takes_streams()
+    }
 }
 
 /// The upstreams by name, so that a route finds the one that its settings name, and what all bridges share.

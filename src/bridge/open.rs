@@ -87,6 +87,7 @@ pub async fn open(bridge: &Bridge, prepared: Prepared, asked: Asked<'_>, route: 
         upstream: bridge.upstream.name().clone(),
         endpoint: pool.name().into(),
         took: began.elapsed(),
+        turn: asked.turn,
         holder: asked.identity.map(|identity| Arc::new(Holder::of(identity, SystemTime::now()))),
     };
     let bridge = bridge.clone();

@@ -16,6 +16,7 @@ use std::time::Instant;
 pub use entry::{Entry, Snapshot};
 pub use http2::Http2End;
 
+use super::sides::Sides;
 use crate::identity::Revocation;
 use crate::session::{Cause, Counts, StreamState};
 use crate::telemetry::Opening;
@@ -31,6 +32,7 @@ pub struct Registry {
     /// Requests refused, by the kind of their problem.
     refused: Mutex<BTreeMap<&'static str, u64>>,
     handshakes: [AtomicU64; Handshake::ALL.len()],
+    sides: Sides,
     http2: [AtomicU64; Http2End::ALL.len()],
 }
 
@@ -98,6 +100,7 @@ impl Registry {
 
     /// Shows these routes from now on, with what was counted of them, and no others but those that still have connections.
     pub fn show(&self, routes: &[Arc<str>]) {
+        self.sides.keep(routes);
         for (at, shard) in self.shards.iter().enumerate() {
             let mut shard = lock(shard);
             let Shard { live, routes: shown } = &mut *shard;
@@ -132,6 +135,12 @@ impl Registry {
         if let Some(count) = self.handshakes.get(why as usize) {
             count.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// Handshakes on split routes.
+    #[must_use]
+    pub fn sides(&self) -> &Sides {
+        &self.sides
     }
 
     /// Counts an HTTP/2 connection that was ended for what its client did.

@@ -23,6 +23,7 @@ use crate::protocol::message::Message;
 use crate::protocol::problem::Problem;
 use crate::protocol::query::Query;
 use crate::session::{Batch, Payload};
+use crate::telemetry::Turn;
 use crate::upstream::OutgoingRequest;
 
 const TEXT_EVENT_STREAM: HeaderValue = headers::EVENT_STREAM;
@@ -50,6 +51,8 @@ pub struct Asked<'a> {
     pub offered: &'a [&'a str],
     /// Who it speaks for, if it was asked.
     pub identity: Option<&'a Identity>,
+    /// Why it came here, on a split route.
+    pub turn: Option<Turn>,
 }
 
 /// Without the head: tickets, tokens and cookies stand there.

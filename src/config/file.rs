@@ -47,6 +47,7 @@ breaker = {}
 limits = {}
 bridge = { reconnect = {} }
 legacy = {}
+split = { rules = [{}] }
 proxy = { stream = {} }
 ";
 

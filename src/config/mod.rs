@@ -29,6 +29,7 @@ mod route;
 mod secret;
 mod server;
 mod session;
+mod split;
 mod stream;
 mod syntax;
 #[cfg(test)]

@@ -9,11 +9,12 @@ use super::identity::Identity;
 use super::problem::{line_number, quote};
 use super::reader::TableReader;
 use super::report::Report;
-use super::{bridge, legacy, limits, proxy};
+use super::{bridge, legacy, limits, proxy, split};
 use crate::edge::hosts::HostPattern;
 use crate::edge::origin::OriginPattern;
 use crate::edge::routes::{self, RouteTable};
 use crate::edge::settings::{Auth, MissingOrigin, Route};
+use crate::edge::split::Split;
 use crate::identity::Way;
 
 const AUTH_HELP: &str = "write auth = \"ticket\", \"bearer\", \"cookie\", \"mtls\" or a list of these; auth = \"none\" lets in anybody, and must be said";
@@ -51,6 +52,7 @@ pub(super) fn read(mut table: TableReader<'_>, known: Known<'_>) -> Option<Locat
         .map(limits::read)
         .unwrap_or_default();
     let target = target(&mut table, captures.as_deref(), known);
+    let split = split(&mut table, auth.as_ref(), target.as_ref());
     let report = table.report();
     if limits.per_identity.is_some() && matches!(auth, Some(Auth::None)) {
         let message = "`per_identity` has no effect with auth = \"none\", which tells nobody apart";
@@ -64,6 +66,7 @@ pub(super) fn read(mut table: TableReader<'_>, known: Known<'_>) -> Option<Locat
         Some(name) => Arc::from(self::name(&name, report)?),
         None => default_name(host.as_ref(), path.value),
     };
+    let split = split?.map(|split| Arc::new(split.seeded_by(&name)));
     let path_pattern = Arc::from(path.value);
     let Target { bridge, legacy, proxy } = target?;
     let route = Route {
@@ -77,6 +80,7 @@ pub(super) fn read(mut table: TableReader<'_>, known: Known<'_>) -> Option<Locat
         limits,
         bridge: bridge.map(Arc::new),
         legacy: legacy.map(Arc::new),
+        split,
         proxy: proxy.map(Arc::new),
     };
     Some(Located { value: Arc::new(route), span: path.span })
@@ -115,6 +119,33 @@ fn target(table: &mut TableReader<'_>, captures: Option<&[&str]>, known: Known<'
     read(matches!(legacy, Some(None)))?;
     read(matches!(proxy, Some(None)))?;
     Some(Target { bridge: bridge.flatten(), legacy: legacy.flatten(), proxy: proxy.flatten() })
+}
+
+/// How a route with two sides is split; a route with one is not, and the inner `None` says so.
+fn split(table: &mut TableReader<'_>, auth: Option<&Auth>, target: Option<&Target>) -> Option<Option<Split>> {
+    let field = table.field("split");
+    let has_identity = !matches!(auth, Some(Auth::None));
+    let split = field.as_ref().map(|field| {
+        let table = table.table_of(field, "route.split", "[route.split]".to_owned())?;
+        split::read(table, has_identity)
+    });
+    // Which sides it has is not known where one of them is wrong.
+    let Target { bridge, legacy, .. } = target?;
+    match (&field, bridge.is_some() && legacy.is_some()) {
+        (None, true) => {
+            let help =
+                "write [route.split] with bridge_percent = 0 to begin with, and below it what decides who goes where";
+            table.lacks("`split`, which says who of the clients of `bridge` and `legacy` goes where", help);
+            None
+        }
+        (Some(field), false) => {
+            let message = "`split` has no effect without both `bridge` and `legacy`";
+            field.wrong(message, "take it out, or write the side that is missing");
+            None
+        }
+        (None, false) => Some(None),
+        (Some(_), true) => split.flatten().map(Some),
+    }
 }
 
 /// Its path, with its host in front if it has one: what no other route is called.

@@ -57,6 +57,9 @@ impl Connection {
     ///
     /// What the client is answered that does not prove it.
     pub(super) async fn prove(&self, checked: &Checked<'_>) -> Result<Option<Proven>, Problem> {
+        if let Some(proven) = self.decided.as_ref().and_then(|decided| decided.take_proven()) {
+            return Ok(proven);
+        }
         let Checked { head, found, host, site, credential, .. } = checked;
         let Auth::OneOf(ways) = &found.route.auth else { return Ok(None) };
         let origin = site.origin().map(ToString::to_string);

@@ -9,6 +9,7 @@ use rustls::pki_types::CertificateDer;
 
 use super::diagnostic::Diagnostics;
 use super::http::Edge;
+use super::side::Decided;
 use super::target::Named;
 use super::work::Slot;
 
@@ -65,7 +66,7 @@ pub(super) struct Client {
 impl Client {
     /// The connection as one request sees it, with the edge as it is now.
     pub(super) fn connection(&self) -> Connection {
-        Connection { edge: self.current.now(), client: self.clone() }
+        Connection { edge: self.current.now(), decided: None, client: self.clone() }
     }
 }
 
@@ -73,7 +74,9 @@ impl Client {
 #[derive(Clone)]
 pub(super) struct Connection {
     pub edge: Arc<Edge>,
-    client: Client,
+    /// On a split route, once it is known which side this request takes.
+    pub decided: Option<Arc<Decided>>,
+    pub client: Client,
 }
 
 impl Deref for Connection {

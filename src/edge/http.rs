@@ -21,6 +21,7 @@ pub(super) use super::current::{Client, Connection};
 use super::hosts::host_of;
 use super::routes::{Found, RouteTable};
 use super::settings::Route;
+use super::side::Sides;
 use super::upgrade;
 use super::work::HeldBody;
 use super::{handshake, request_http2};
@@ -163,6 +164,9 @@ impl Connection {
         match (&route.bridge, &route.legacy, &route.proxy) {
             (_, _, Some(proxy)) if !handshake::asks_for_websocket(head) => {
                 self.proxied(id, head, body, found, host, proxy).await
+            }
+            (Some(bridge), Some(legacy), _) if let Some(split) = &route.split => {
+                self.split(id, head, found, host, Sides { split, bridge, legacy }, upgrade).await
             }
             (Some(bridge), _, _) => self.bridged(id, head, found, host, bridge, upgrade).await,
             (None, Some(legacy), _) => self.tunnelled(id, head, found, host, legacy, upgrade).await,

@@ -226,6 +226,7 @@ mod tests {
 
     fn route(host: &str, path: &str) -> Arc<Route> {
         Arc::new(Route {
+            split: None,
             host: (!host.is_empty()).then(|| HostPattern::parse(host).expect("valid")),
             name: path.into(),
             path: path.into(),

@@ -12,6 +12,7 @@ use super::diagnostic;
 use super::hosts::HostPattern;
 use super::origin::{Origin, OriginPattern};
 use super::proxy_protocol::Balancers;
+use super::split::Split;
 use crate::access::limits::RouteLimits;
 use crate::identity::Way;
 use crate::{bridge, proxy, tunnel};
@@ -119,6 +120,8 @@ pub struct Route {
     pub bridge: Option<Arc<bridge::Settings>>,
     /// The WebSocket backend that WebSockets are passed through to.
     pub legacy: Option<Arc<tunnel::Settings>>,
+    /// Which of the two a WebSocket takes, where there is a bridge and a backend to pass it through to.
+    pub split: Option<Arc<Split>>,
     /// Where everything else goes.
     pub proxy: Option<Arc<proxy::Settings>>,
 }

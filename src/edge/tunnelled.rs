@@ -9,10 +9,12 @@ use uuid::Uuid;
 
 use super::admit::Checked;
 use super::handshake::{self, Handshake};
-use super::http::{Body, Connection, Edge};
+use super::http::{Body, Connection};
 use super::routes::Found;
 use super::upgrade::{reclaim, stopping, switched};
 use crate::access::limits::Place;
+use crate::access::revoked::Revoker;
+use crate::bridge::Stop;
 use crate::bridge::open::Asked;
 use crate::identity::Holder;
 use crate::protocol::problem::Problem;
@@ -47,7 +49,8 @@ impl Connection {
 
         let slot = self.slot.clone();
         // A fresh, small task, as on the bridge.
-        let let_in = Box::pin(let_in(upgrade, opened, self.edge.clone()));
+        let (stop, revoker) = (self.edge.stop.clone(), self.edge.door.revoker.clone());
+        let let_in = Box::pin(let_in(upgrade, opened, stop, revoker));
         self.edge.connections.spawn(async move {
             if let Some(driven) = let_in.await {
                 driven.await;
@@ -84,6 +87,7 @@ impl Connection {
             tls: self.tls,
             offered: &credential.offered,
             identity: proven.as_ref().map(|proven| &proven.identity),
+            turn: self.turn(),
         };
         let prepared = prepare(tunnel, newcomer, &asked, *id)?;
         self.spend(proven.as_ref()).await?;
@@ -92,12 +96,17 @@ impl Connection {
 }
 
 /// Waits for the 101 to be on its way, and gives what drives the tunnel from then on.
-async fn let_in(upgrade: OnUpgrade, opened: Opened, edge: Arc<Edge>) -> Option<Pin<Box<impl Future<Output = ()>>>> {
+async fn let_in(
+    upgrade: OnUpgrade,
+    opened: Opened,
+    stop: Stop,
+    revoker: Arc<Revoker>,
+) -> Option<Pin<Box<impl Future<Output = ()>>>> {
     match upgrade.await {
         Ok(upgraded) => {
             let (stream, already_read) = reclaim(upgraded);
-            let sent_away = |holder: &Holder| edge.door.revoker.ends(holder);
-            Some(Box::pin(opened.run(stream, already_read, edge.stop.clone(), &sent_away)))
+            let sent_away = |holder: &Holder| revoker.ends(holder);
+            Some(Box::pin(opened.run(stream, already_read, stop, &sent_away)))
         }
         Err(error) => {
             opened.abandoned(&error);

@@ -83,6 +83,7 @@ impl Connection {
             tls: self.tls,
             offered: &credential.offered,
             identity: proven.as_ref().map(|proven| &proven.identity),
+            turn: self.turn(),
         };
         let prepared = prepare(bridge, newcomer, &asked, *id)?;
         self.spend(proven.as_ref()).await?;

@@ -11,6 +11,7 @@ use http::{StatusCode, Version};
 use tracing::{debug, info};
 use uuid::Uuid;
 
+use super::side::Turn;
 use crate::identity::{Holder, Identity};
 use crate::protocol::problem::Problem;
 use crate::session::{Cause, Counts, Party};
@@ -32,6 +33,8 @@ pub struct Opening {
     pub endpoint: Arc<str>,
     /// How long upstream took to open the event stream.
     pub took: Duration,
+    /// Which side of a split route it is on, and why.
+    pub turn: Option<Turn>,
     /// Whom it belongs to, if its client had to prove that.
     pub holder: Option<Arc<Holder>>,
 }
@@ -73,6 +76,8 @@ pub fn connection_opened(opening: &Opening) {
         endpoint = %opening.endpoint,
         subject = opening.subject(),
         ticket = opening.ticket(),
+        side = opening.turn.map(|turn| turn.side.label()),
+        side_reason = opening.turn.map(|turn| turn.reason.label()),
         open_ms = millis(opening.took),
         "connection opened"
     );
@@ -93,6 +98,8 @@ pub fn connection_closed(opening: &Opening, cause: &Cause, failure: Option<&str>
         endpoint = %opening.endpoint,
         subject = opening.subject(),
         ticket = opening.ticket(),
+        side = opening.turn.map(|turn| turn.side.label()),
+        side_reason = opening.turn.map(|turn| turn.reason.label()),
         cause = cause.label(),
         blames,
         code = cause.code(),

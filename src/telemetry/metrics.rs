@@ -64,6 +64,9 @@ metrics! {
     HTTP2_CLOSED = Counter "http2_closed", NUMBER, &["reason"],
         "HTTP/2 connections of clients that were closed for what the client did.";
 
+    SPLIT_HANDSHAKES = Counter "split_handshakes", NUMBER, &["route", "side", "reason"],
+        "Handshakes on split routes by the side that they took.";
+
     ENDPOINT_STREAMS = Gauge "endpoint_streams", NUMBER, ENDPOINT, "Event streams that are open at an endpoint or being opened.";
     ENDPOINT_HTTP2_CONNECTIONS = Gauge "endpoint_http2_connections", NUMBER, ENDPOINT, "HTTP/2 connections that take requests.";
     ENDPOINT_IDLE_CONNECTIONS = Gauge "endpoint_idle_connections", NUMBER, ENDPOINT, "HTTP/1.1 connections without a request.";

@@ -104,6 +104,7 @@ pub async fn open(tunnel: &Tunnel, prepared: Prepared, asked: Asked<'_>, route: 
         http: asked.head.version,
         upstream: tunnel.upstream.name().clone(),
         endpoint: switched.pool.name().into(),
+        turn: asked.turn,
         took: began.elapsed(),
         holder: asked.identity.map(|identity| Arc::new(Holder::of(identity, now))),
     };

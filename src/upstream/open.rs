@@ -80,6 +80,14 @@ impl Upstream {
         order.indices.iter().filter_map(|index| self.pools.get(*index)).cloned().collect()
     }
 
+    /// Whether there is an endpoint to which an event stream would go out now: one that its health checks do not call
+    /// unhealthy, and whose breaker lets it out, be it as a trial.
+    #[must_use]
+    pub fn takes_streams(&self) -> bool {
+        let now = Instant::now();
+        self.pools.iter().map(|pool| pool.view(Traffic::Streams, now)).any(|view| view.healthy && view.admits)
+    }
+
     /// Asks for the event stream of `connection`, and asks the next endpoint for as long as one has provably not seen the
     /// request. `avoid` is asked last: the endpoint on which the stream has just stalled.
     ///

@@ -12,6 +12,7 @@ use crate::telemetry::metrics::counts_of;
 
 fn opening(route: &str) -> Opening {
     Opening {
+        turn: None,
         connection: Uuid::now_v7(),
         route: Arc::from(route),
         peer: SocketAddr::from(([127, 0, 0, 1], 40_000)),

@@ -54,7 +54,8 @@ fn requests(
         head.headers.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), value.parse().unwrap());
     }
     let peer = SocketAddr::from(([192, 0, 2, 7], 40_000));
-    let asked = Asked { head: &head, captures: &[], host: "a.example", peer, tls: true, offered: &[], identity };
+    let asked =
+        Asked { head: &head, captures: &[], host: "a.example", peer, tls: true, offered: &[], identity, turn: None };
     Requests::new(&asked, settings, signer, ID).map(|(requests, _)| requests)
 }
 
