@@ -4,7 +4,7 @@ mod door;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
@@ -17,11 +17,14 @@ use crate::admin;
 use crate::bridge::memory::{Change, Memory};
 use crate::bridge::registry::Registry;
 use crate::bridge::{Bridges, Stop};
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::edge::listener::{BindError, Listener};
 use crate::edge::routes::RouteTable;
 use crate::edge::{Edge, Fallback};
 use crate::identity::Way;
+use crate::ledger::keeper::Keeper;
+use crate::ledger::report::Plans;
+use crate::ledger::{self, Ledger};
 use crate::process;
 use crate::process::memory::{Resident, Tidying};
 use crate::upstream::Upstream;
@@ -58,6 +61,9 @@ pub enum StartError {
     /// The system gives no random bytes, without which there are no tickets.
     #[error(transparent)]
     Random(#[from] access::ticket::NoRandomness),
+    /// The ledger cannot be kept where it should be.
+    #[error(transparent)]
+    Ledger(#[from] ledger::OpenError),
     /// Two routes take the same requests, which the configuration rules out.
     #[error("two routes overlap")]
     Overlap,
@@ -123,7 +129,9 @@ impl Gateway {
         let registry = Arc::new(Registry::new(config.routes.iter().map(|route| route.path.clone())));
         let limits = Limits::new(config.routes.iter().map(|route| route.limits), config.server.prefixes);
         let ticket_routes = config.routes.iter().filter(|route| route.auth.takes(Way::Ticket)).cloned().collect();
+        let sunsets = config::sunsets(&config.routes);
         let routes = RouteTable::build(config.routes).map_err(|_| StartError::Overlap)?;
+        let ledger = gateway.keep_ledger(&config.ledger, sunsets)?;
         let plans = door::Plans {
             proofs: config.auth,
             ticket: config.ticket,
@@ -143,6 +151,7 @@ impl Gateway {
             ticket_routes,
             door: door.clone(),
             limits,
+            ledger: ledger.clone(),
             bridges: bridges.clone(),
             fallback,
             connections: gateway.connections.clone(),
@@ -162,6 +171,7 @@ impl Gateway {
                 registry,
                 bridges,
                 door,
+                ledger,
                 memory,
                 draining,
                 started: Instant::now(),
@@ -171,6 +181,17 @@ impl Gateway {
             gateway.observers.spawn(admin.run(sources, gateway.observers.clone(), gateway.look_away.clone()));
         }
         Ok(Self { addresses, admin_address, ..gateway })
+    }
+
+    /// Opens the ledger and writes it from now on, until all clients are gone.
+    fn keep_ledger(&self, settings: &ledger::Settings, sunsets: Plans) -> Result<Arc<Ledger>, ledger::OpenError> {
+        let (ledger, store) = Ledger::open(settings, SystemTime::now())?;
+        ledger.plan(sunsets);
+        if let Some(store) = store {
+            let keeper = Keeper::new(ledger.clone(), store);
+            self.upstream.spawn(keeper.run(settings.flush, self.upstream.clone(), self.disconnect.clone()));
+        }
+        Ok(ledger)
     }
 
     /// Looks at the memory of the process from now on, with this budget or with four fifths of what the process may have:

@@ -97,6 +97,12 @@ impl Limits {
         Self { routes: routes.into_iter().map(live).collect(), prefixes }
     }
 
+    /// The address as far as addresses are told apart: all that counts as one client has the same.
+    #[must_use]
+    pub fn network(&self, address: IpAddr) -> IpAddr {
+        self.prefixes.of(address)
+    }
+
     /// A place on a route, which is named by its number in that order; a route that is not there has no limits. Only a known
     /// `subject` is counted.
     ///

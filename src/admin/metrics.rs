@@ -1,6 +1,7 @@
 //! `/metrics`: what was counted, as a page for Prometheus.
 
 use std::fmt;
+use std::time::SystemTime;
 
 use http::StatusCode;
 use http::header::HeaderValue;
@@ -13,6 +14,9 @@ use prometheus_client::registry::Registry as Exposition;
 use super::Sources;
 use crate::bridge::registry::{Handshake, Registry};
 use crate::bridge::{BreakerState, HealthState, UpstreamSnapshot};
+use crate::ledger::Ledger;
+use crate::ledger::book::Outcome;
+use crate::ledger::phase::Phase;
 use crate::protocol::problem::Problem;
 use crate::session::StreamState;
 use crate::telemetry::metrics::{self as names, COUNTS, Metric, PREFIX};
@@ -32,6 +36,7 @@ pub(super) fn page(sources: &Sources) -> Result<String, Problem> {
     families.extend(upstreams(&sources.bridges.snapshots()));
     families.extend(door(sources));
     families.extend(access(sources));
+    families.extend(ledger(&sources.ledger));
     families.extend(process(sources));
 
     let mut exposition = Exposition::with_prefix(PREFIX);
@@ -149,6 +154,26 @@ fn access(sources: &Sources) -> [Family; 3] {
         commands.add(["failed"], redis.failed);
     }
     [up, commands, Family::one(&names::REVOCATIONS, sources.door.revoker.count() as u64)]
+}
+
+fn ledger(ledger: &Ledger) -> [Family; 5] {
+    let [mut handshakes, mut phases, mut identities, mut addresses, mut failed] =
+        [&names::LEDGER_HANDSHAKES, &names::SUNSET_PHASE, &names::LEDGER_IDENTITIES, &names::LEDGER_ADDRESSES, &names::LEDGER_WRITES_FAILED]
+            .map(Family::new);
+    for sums in ledger.sums(SystemTime::now()) {
+        for (outcome, count) in Outcome::ALL.iter().zip(sums.handshakes) {
+            handshakes.add([&sums.route, outcome.label()], count);
+        }
+        for phase in Phase::ALL {
+            phases.add([&sums.route, phase.label()], u64::from(phase == sums.phase));
+        }
+        identities.add([&sums.route], sums.identities);
+        addresses.add([&sums.route], sums.addresses);
+    }
+    if ledger.is_kept() {
+        failed.add([], ledger.writes_failed());
+    }
+    [handshakes, phases, identities, addresses, failed]
 }
 
 fn process(sources: &Sources) -> [Family; 6] {

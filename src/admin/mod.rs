@@ -4,6 +4,7 @@
 
 mod answer;
 mod connections;
+mod ledger;
 mod metrics;
 mod ready;
 mod revocations;
@@ -21,6 +22,7 @@ use crate::access::Door;
 use crate::bridge::Bridges;
 use crate::bridge::memory::Memory;
 use crate::bridge::registry::Registry;
+use crate::ledger::Ledger;
 
 pub use server::{BindError, Server};
 
@@ -52,6 +54,8 @@ pub struct Sources {
     pub door: Arc<Door>,
     /// Memory and its budget.
     pub memory: Arc<Memory>,
+    /// Who still comes by WebSocket.
+    pub ledger: Arc<Ledger>,
     /// Cancelled once the gateway was told to stop.
     pub draining: CancellationToken,
     /// When the gateway started.

@@ -12,6 +12,7 @@ mod endpoints;
 mod field;
 mod file;
 mod identity;
+mod ledger;
 mod legacy;
 mod limits;
 mod listener;
@@ -27,6 +28,7 @@ mod route;
 mod secret;
 mod server;
 mod session;
+mod sunset;
 mod syntax;
 #[cfg(test)]
 mod tests;
@@ -45,6 +47,8 @@ pub use self::server::Server;
 pub(crate) use self::units::parse_duration;
 use crate::access::{redis as shared, revoked};
 use crate::identity::signer::Signer;
+use crate::ledger::report::Plans;
+use crate::ledger as kept;
 use crate::{access, admin as inside, edge, telemetry, upstream as backend};
 
 /// What durations may be that have no stricter rule of their own.
@@ -69,6 +73,8 @@ pub struct Config {
     pub redis: Option<shared::Settings>,
     /// How long it is remembered what was taken back.
     pub revocation: revoked::Settings,
+    /// Where it is kept who still comes by WebSocket.
+    pub ledger: kept::Settings,
     /// Where clients are served; at least one, each with an address of its own.
     pub listeners: Vec<edge::settings::Listener>,
     /// The backends, each with a name of its own.
@@ -96,6 +102,13 @@ impl Config {
     pub fn parse(text: &str, name: &str, base: &Path) -> Result<Self, Problems> {
         file::parse(text, base).map_err(|problems| Problems::new(name, text, problems))
     }
+}
+
+/// What routes with WebSocket say of its end, by their names.
+#[must_use]
+pub fn sunsets(routes: &[Arc<edge::settings::Route>]) -> Plans {
+    let with_websocket = routes.iter().filter(|route| route.bridge.is_some() || route.legacy.is_some());
+    with_websocket.map(|route| (route.name.clone(), route.sunset.clone())).collect()
 }
 
 /// Every key that is read, as `section.key`, sorted: `listener.address`, `route.bridge.queue`.

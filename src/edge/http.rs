@@ -24,12 +24,14 @@ use super::handshake;
 use super::hosts::host_of;
 use super::routes::{Found, RouteTable};
 use super::settings::Route;
+use super::sunset;
 use super::upgrade;
 use crate::access::Door;
 use crate::access::caller::Caller;
 use crate::access::limits::Limits;
 use crate::bridge::registry::Registry;
 use crate::bridge::{Bridges, Stop};
+use crate::ledger::Ledger;
 use crate::protocol::headers;
 use crate::protocol::problem::Problem;
 use crate::telemetry::{self, Refused};
@@ -58,6 +60,8 @@ pub struct Edge {
     pub bridges: Bridges,
     /// How many may be let in, of the routes in their order.
     pub limits: Limits,
+    /// Who still comes by WebSocket.
+    pub ledger: Arc<Ledger>,
     /// For requests that no route takes.
     pub fallback: Option<Fallback>,
     /// Owner of every client connection's task.
@@ -117,6 +121,9 @@ impl Connection {
             Ok(self.ticket(id, &head, body).await)
         } else {
             match self.find(&head) {
+                Ok(Some((found, host))) if handshake::asks_for_websocket(&head) => {
+                    sunset::announce(found.route, self.routed(id, &head, body, &found, host, &mut upgrade).await)
+                }
                 Ok(Some((found, host))) => self.routed(id, &head, body, &found, host, &mut upgrade).await,
                 Ok(None) => Ok(self.fallback(&head, id).await),
                 Err(problem) => Err(problem),

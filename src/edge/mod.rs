@@ -14,6 +14,7 @@ pub mod routes;
 pub mod settings;
 mod site;
 mod stream;
+mod sunset;
 pub mod tls;
 mod tunnelled;
 mod upgrade;

@@ -219,6 +219,7 @@ mod tests {
             bridge: None,
             legacy: None,
             proxy: None,
+            sunset: None,
         })
     }
 

@@ -11,6 +11,7 @@ use super::hosts::HostPattern;
 use super::origin::{Origin, OriginPattern};
 use crate::access::limits::RouteLimits;
 use crate::identity::Way;
+use crate::ledger::phase::Sunset;
 use crate::{bridge, proxy, tunnel};
 
 /// One address on which clients are served.
@@ -59,6 +60,8 @@ pub struct Route {
     pub legacy: Option<Arc<tunnel::Settings>>,
     /// Where everything else goes.
     pub proxy: Option<Arc<proxy::Settings>>,
+    /// What is said of the end of WebSocket on it; `None`: nothing, and everybody is served.
+    pub sunset: Option<Arc<Sunset>>,
 }
 
 impl Route {

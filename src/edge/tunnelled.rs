@@ -26,6 +26,7 @@ impl Connection {
     ) -> Result<Response<Body>, Problem> {
         let Handshake { offered, .. } = handshake::check(head)?;
         let checked = self.check(id, head, found, host, &offered)?;
+        self.check_phase(&checked)?;
         let upstream = self.edge.bridges.upstream(&settings.upstream).ok_or_else(stopping)?;
         let proven = self.prove(&checked).await?;
         let place = self.place(&checked, proven.as_ref())?;

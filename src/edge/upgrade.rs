@@ -23,6 +23,7 @@ use crate::access::limits::Place;
 use crate::bridge::open::{Asked, Opened, open, prepare};
 use crate::bridge::{self, Bridge};
 use crate::identity::Holder;
+use crate::ledger::book::Outcome;
 use crate::protocol::problem::Problem;
 
 /// How long a client whose upgrade was refused may take to end its side.
@@ -41,6 +42,7 @@ impl Connection {
     ) -> Result<Response<Body>, Problem> {
         let Handshake { accept, offered } = handshake::check(head)?;
         let checked = self.check(id, head, found, host, &offered)?;
+        self.check_phase(&checked)?;
         let bridge = self.edge.bridges.of(settings).ok_or_else(stopping)?;
         let opened = tokio::select! {
             opened = self.open(&bridge, &checked) => opened,
@@ -92,7 +94,9 @@ impl Connection {
         };
         let prepared = prepare(bridge, newcomer, &asked, *id)?;
         self.spend(proven.as_ref()).await?;
-        Ok((open(bridge, prepared, asked, &found.route.path).await?, place))
+        let opened = open(bridge, prepared, asked, &found.route.path).await?;
+        self.record(checked, Outcome::Bridged, proven.as_ref());
+        Ok((opened, place))
     }
 }
 
