@@ -157,9 +157,14 @@ fn access(sources: &Sources) -> [Family; 3] {
 }
 
 fn ledger(ledger: &Ledger) -> [Family; 5] {
-    let [mut handshakes, mut phases, mut identities, mut addresses, mut failed] =
-        [&names::LEDGER_HANDSHAKES, &names::SUNSET_PHASE, &names::LEDGER_IDENTITIES, &names::LEDGER_ADDRESSES, &names::LEDGER_WRITES_FAILED]
-            .map(Family::new);
+    let [mut handshakes, mut phases, mut identities, mut addresses, mut failed] = [
+        &names::LEDGER_HANDSHAKES,
+        &names::SUNSET_PHASE,
+        &names::LEDGER_IDENTITIES,
+        &names::LEDGER_ADDRESSES,
+        &names::LEDGER_WRITES_FAILED,
+    ]
+    .map(Family::new);
     for sums in ledger.sums(SystemTime::now()) {
         for (outcome, count) in Outcome::ALL.iter().zip(sums.handshakes) {
             handshakes.add([&sums.route, outcome.label()], count);

@@ -12,7 +12,9 @@ use super::pem::Files;
 use super::problem::{Problem, Problems, line_number, quote};
 use super::reader::TableReader;
 use super::report::Report;
-use super::{Config, Server, admin, auth, identity, ledger, listener, log, redis, route, server, syntax, ticket, upstream};
+use super::{
+    Config, Server, admin, auth, identity, ledger, listener, log, redis, route, server, syntax, ticket, upstream,
+};
 use crate::access::revoked;
 use crate::edge::settings::Listener;
 use crate::identity::Way;

@@ -47,7 +47,9 @@ fn client_header(table: &mut TableReader<'_>) -> Option<HeaderName> {
     let message = match &name {
         None => "is not the name of a header",
         Some(name) if *name == header::USER_AGENT => "is what counts without this key",
-        Some(name) if SECRET.contains(&folded(name.as_str()).as_str()) => "holds what lets somebody in, and that is never written down",
+        Some(name) if SECRET.contains(&folded(name.as_str()).as_str()) => {
+            "holds what lets somebody in, and that is never written down"
+        }
         Some(_) => return name,
     };
     let help = "name the header in which your clients say their name and version, as in \"X-App-Version\"";

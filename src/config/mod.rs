@@ -47,8 +47,8 @@ pub use self::server::Server;
 pub(crate) use self::units::parse_duration;
 use crate::access::{redis as shared, revoked};
 use crate::identity::signer::Signer;
-use crate::ledger::report::Plans;
 use crate::ledger as kept;
+use crate::ledger::report::Plans;
 use crate::{access, admin as inside, edge, telemetry, upstream as backend};
 
 /// What durations may be that have no stricter rule of their own.

@@ -22,7 +22,8 @@ const EVERY: RangeInclusive<Duration> = Duration::from_mins(2)..=Duration::from_
 const WINDOWS: usize = 64;
 
 const DATE: &str = "write a date and time with its offset, as in \"2027-03-01T00:00:00Z\"";
-const WINDOW: &str = "write windows = [{ start = \"2026-12-10T12:00:00Z\", duration = \"1h\" }], with every = \"24h\" to repeat it";
+const WINDOW: &str =
+    "write windows = [{ start = \"2026-12-10T12:00:00Z\", duration = \"1h\" }], with every = \"24h\" to repeat it";
 
 /// Reads the section, which stands at `place`.
 pub(super) fn read(mut table: TableReader<'_>, place: Range<usize>) -> Sunset {
@@ -76,7 +77,8 @@ fn brownout(mut table: TableReader<'_>) -> Brownout {
             }
             Some(items) => {
                 let title = || "[[route.sunset.brownout.windows]]".to_owned();
-                let tables = items.iter().filter_map(|item| table.table_of(item, "route.sunset.brownout.windows", title()));
+                let tables =
+                    items.iter().filter_map(|item| table.table_of(item, "route.sunset.brownout.windows", title()));
                 windows.extend(tables.filter_map(window));
             }
         }
@@ -93,7 +95,11 @@ fn window(mut table: TableReader<'_>) -> Option<Window> {
         && every <= duration
     {
         let help = "let it begin again after it is over, as in duration = \"1h\", every = \"24h\"";
-        table.report().wrong(table.span("every"), "`every` is not longer than `duration`: the window would never end", help);
+        table.report().wrong(
+            table.span("every"),
+            "`every` is not longer than `duration`: the window would never end",
+            help,
+        );
     }
     table.finish();
     Some(Window { start: start?.value, duration: duration?, every })
@@ -181,7 +187,9 @@ mod tests {
         assert!(brownout(&format!("percent = 101, windows = [{WINDOW}]")).contains("`percent` is out of range"));
         let every = WINDOW.replace(" }", ", every = \"1h\" }");
         assert!(brownout(&format!("percent = 1, windows = [{every}]")).contains("would never end"));
-        assert!(brownout("percent = 1, windows = [{ start = \"2026-12-10T12:00:00Z\" }]").contains("`duration` is missing"));
+        assert!(
+            brownout("percent = 1, windows = [{ start = \"2026-12-10T12:00:00Z\" }]").contains("`duration` is missing")
+        );
     }
 
     #[test]

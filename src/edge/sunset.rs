@@ -60,7 +60,10 @@ impl Connection {
 }
 
 /// Adds to the answer to a handshake what the route says of the end of WebSocket.
-pub(super) fn announce(route: &Route, mut answered: Result<Response<Body>, Problem>) -> Result<Response<Body>, Problem> {
+pub(super) fn announce(
+    route: &Route,
+    mut answered: Result<Response<Body>, Problem>,
+) -> Result<Response<Body>, Problem> {
     let fields: &mut HeaderMap = match &mut answered {
         Ok(response) => response.headers_mut(),
         Err(problem) => &mut problem.headers,

@@ -230,9 +230,11 @@ impl Book {
             Entry::Vacant(entry) => entry.insert(Tally { first: now, last: now, ..Tally::default() }),
         };
         tally.last = tally.last.max(now);
-        tally.counts.iter_mut().chain(&mut self.sums).skip(outcome.index()).step_by(Outcome::ALL.len()).for_each(|count| {
-            *count = count.saturating_add(1);
-        });
+        tally.counts.iter_mut().chain(&mut self.sums).skip(outcome.index()).step_by(Outcome::ALL.len()).for_each(
+            |count| {
+                *count = count.saturating_add(1);
+            },
+        );
         let count = tally.days.entry(day).or_default();
         let count = if outcome.is_let_in() { &mut count.connections } else { &mut count.refused };
         *count = count.saturating_add(1);

@@ -106,7 +106,8 @@ impl Client {
     /// Takes a name as the store has kept it; `None` if it is none that could have been made here.
     #[must_use]
     pub fn kept(name: &str) -> Option<Self> {
-        let good = !name.is_empty() && name.len() <= Self::LENGTH && name.bytes().all(|byte| (0x20..0x7f).contains(&byte));
+        let good =
+            !name.is_empty() && name.len() <= Self::LENGTH && name.bytes().all(|byte| (0x20..0x7f).contains(&byte));
         good.then(|| Self(name.into()))
     }
 

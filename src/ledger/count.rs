@@ -186,7 +186,9 @@ mod tests {
 
     #[test]
     fn those_that_two_have_seen_are_one() {
-        for (ours, theirs, all) in [(0..100, 50..150, 150), (0..20_000, 10_000..30_000, 30_000), (0..10_000, 9_990..10_040, 10_040_u64)] {
+        for (ours, theirs, all) in
+            [(0..100, 50..150, 150), (0..20_000, 10_000..30_000, 30_000), (0..10_000, 9_990..10_040, 10_040_u64)]
+        {
             let (mut one, mut other) = (seen(ours.clone()), seen(theirs.clone()));
             one.merge(&seen(theirs));
             other.merge(&seen(ours));

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::book::{Changes, DAYS};
 use super::phase::unix;
@@ -122,6 +122,7 @@ impl Keeper {
                 }
                 return Err(error.into());
             }
+            debug!(routes = told.len(), "the ledger was written");
         }
         self.store = Some(store);
         Ok(())
@@ -135,8 +136,11 @@ impl Keeper {
         let forgotten = |route: &Arc<str>, book: &super::Book| {
             !plans.contains_key(route) && book.last().is_none_or(|last| last < oldest)
         };
-        let gone: Vec<_> =
-            books.iter().filter(|(route, book)| forgotten(route, &lock(book))).map(|(route, _)| route.clone()).collect();
+        let gone: Vec<_> = books
+            .iter()
+            .filter(|(route, book)| forgotten(route, &lock(book)))
+            .map(|(route, _)| route.clone())
+            .collect();
         gone.iter().for_each(|route| drop(books.remove(route)));
         gone
     }

@@ -137,7 +137,14 @@ impl Ledger {
     }
 
     /// Notes what became of a handshake on a route. `who` is known of those who were let in.
-    pub fn record(&self, route: &Arc<str>, outcome: Outcome, fields: &HeaderMap, who: Option<Visitor<'_>>, now: SystemTime) {
+    pub fn record(
+        &self,
+        route: &Arc<str>,
+        outcome: Outcome,
+        fields: &HeaderMap,
+        who: Option<Visitor<'_>>,
+        now: SystemTime,
+    ) {
         let client = self.client(fields);
         let who = who.map(|who| self.hash(who));
         lock(&self.book(route)).note(client, outcome, who, unix(now));

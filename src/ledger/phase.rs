@@ -190,7 +190,10 @@ impl Sunset {
         }
         let brownout = self.brownout.as_ref().filter(|_| self.phase == Phase::Brownout);
         if let Some((brownout, span)) = brownout.and_then(|brownout| Some((brownout, brownout.next(now)?))) {
-            told(BROWNOUT, format!("start=@{}, end=@{}, percent={}", unix(span.start), unix(span.end), brownout.percent));
+            told(
+                BROWNOUT,
+                format!("start=@{}, end=@{}, percent={}", unix(span.start), unix(span.end), brownout.percent),
+            );
         }
     }
 }

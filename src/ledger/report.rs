@@ -297,10 +297,7 @@ mod tests {
         let lately = Lately { connections: 2, refused: 0, identities: 1, addresses: 0, clients: 2 };
         assert_eq!(report.last_7_days, lately);
         let days: Vec<_> = report.days.iter().map(|day| (day.day.as_str(), day.connections, day.identities)).collect();
-        assert_eq!(
-            days,
-            [("2026-11-10", 2, 2), ("2026-12-03", 1, 1), ("2026-12-04", 1, 1), ("2026-12-10", 1, 1)]
-        );
+        assert_eq!(days, [("2026-11-10", 2, 2), ("2026-12-03", 1, 1), ("2026-12-04", 1, 1), ("2026-12-10", 1, 1)]);
         assert_eq!((report.clients[2].last_seen.as_str(), report.configured), ("2026-12-03T12:00:00Z", false));
     }
 
@@ -316,7 +313,10 @@ mod tests {
         };
         let plan = Some(Arc::new(sunset));
         let report = report(&Book::default(), Some(&plan));
-        assert_eq!((report.phase.as_deref(), report.sunset.as_deref()), (Some("brownout"), Some("2026-12-11T12:00:00Z")));
+        assert_eq!(
+            (report.phase.as_deref(), report.sunset.as_deref()),
+            (Some("brownout"), Some("2026-12-11T12:00:00Z"))
+        );
         let brownout = report.brownout.unwrap();
         assert_eq!((brownout.percent, brownout.end.as_deref()), (20, Some("2026-12-11T13:00:00Z")));
     }

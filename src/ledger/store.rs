@@ -9,7 +9,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use redb::backends::FileBackend;
-use redb::{Builder, Database, DatabaseError, ReadableDatabase as _, ReadableTable as _, StorageError, TableDefinition};
+use redb::{
+    Builder, Database, DatabaseError, ReadableDatabase as _, ReadableTable as _, StorageError, TableDefinition,
+};
 
 use super::book::{Book, Changes, DayCount, People, Tally};
 use super::client::Client;
@@ -57,7 +59,9 @@ pub enum StoreError {
         reason: String,
     },
     /// It was written by another version of this program.
-    #[error("the ledger {path} has form {found}, and this version reads form 1; use the version that wrote it, or move it away")]
+    #[error(
+        "the ledger {path} has form {found}, and this version reads form 1; use the version that wrote it, or move it away"
+    )]
     Schema {
         /// Where it is.
         path: PathBuf,
@@ -140,7 +144,9 @@ impl Store {
         // The library asserts what no file of its own breaks; a file that somebody damaged is not its own.
         let opened = catch_unwind(AssertUnwindSafe(|| {
             let database = Self::database(file).map_err(|error| match error {
-                DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => StoreError::InUse { path: path.clone() },
+                DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => {
+                    StoreError::InUse { path: path.clone() }
+                }
                 DatabaseError::Storage(StorageError::Io(source)) if is_of_system(&source) => {
                     StoreError::File { path: path.clone(), source }
                 }
@@ -234,8 +240,11 @@ fn read(database: &Database) -> Result<Option<Kept>, WriteError> {
         let (key, value) = entry?;
         let (route, client) = key.value();
         let (first, last, counts, days, identities, addresses) = value.value();
-        let (Some(client), Some(people)) = (Client::kept(client), people(identities, addresses)) else { return Ok(None) };
-        let days = days.into_iter().map(|(day, connections, refused)| (day, DayCount { connections, refused })).collect();
+        let (Some(client), Some(people)) = (Client::kept(client), people(identities, addresses)) else {
+            return Ok(None);
+        };
+        let days =
+            days.into_iter().map(|(day, connections, refused)| (day, DayCount { connections, refused })).collect();
         let tally = Tally { first, last, counts: counts.into(), people, days };
         parts.entry(route.to_owned()).or_default().0.insert(client, tally);
     }

@@ -42,9 +42,8 @@ pub(super) enum AskError {
 /// Asks for the report of all routes.
 pub(super) fn ask(address: &str) -> Result<Report, AskError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(AskError::Runtime)?;
-    let body = runtime.block_on(async {
-        tokio::time::timeout(PATIENCE, get(address)).await.unwrap_or(Err(AskError::Timeout))
-    })?;
+    let body = runtime
+        .block_on(async { tokio::time::timeout(PATIENCE, get(address)).await.unwrap_or(Err(AskError::Timeout)) })?;
     Ok(serde_json::from_slice(&body)?)
 }
 

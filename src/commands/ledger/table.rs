@@ -45,7 +45,12 @@ fn state(route: &RouteReport) -> String {
 
 fn total(route: &RouteReport) -> String {
     let total = &route.total;
-    let mut text = format!("{}: {} bridged, {} passed through", count(total.connections, "connection"), total.bridged, total.legacy);
+    let mut text = format!(
+        "{}: {} bridged, {} passed through",
+        count(total.connections, "connection"),
+        total.bridged,
+        total.legacy
+    );
     let _ = write!(text, "; {}", people(total.identities, total.addresses, total.exact));
     if total.brownout + total.off > 0 {
         let _ = write!(text, "; refused: {} in brownouts, {} while off", total.brownout, total.off);
@@ -59,7 +64,9 @@ fn verdict(route: &RouteReport) -> String {
     if lately.connections == 0 {
         return match lately.refused {
             0 => "nobody came by WebSocket in the last 7 days".to_owned(),
-            refused => format!("nobody was let in by WebSocket in the last 7 days; {} refused", count(refused, "handshake")),
+            refused => {
+                format!("nobody was let in by WebSocket in the last 7 days; {} refused", count(refused, "handshake"))
+            }
         };
     }
     let who = people(lately.identities, lately.addresses, true);
@@ -69,7 +76,10 @@ fn verdict(route: &RouteReport) -> String {
 
 fn people(identities: u64, addresses: u64, exact: bool) -> String {
     let about = if exact { "" } else { "about " };
-    let identities_shown = format!("{about}{}", if identities == 1 { "1 identity".to_owned() } else { format!("{identities} identities") });
+    let identities_shown = format!(
+        "{about}{}",
+        if identities == 1 { "1 identity".to_owned() } else { format!("{identities} identities") }
+    );
     let addresses_shown =
         format!("{about}{}", if addresses == 1 { "1 address".to_owned() } else { format!("{addresses} addresses") });
     match (identities, addresses) {

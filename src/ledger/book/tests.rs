@@ -15,9 +15,12 @@ fn let_in(book: &mut Book, name: &str, who: u64, now: u64) {
 #[test]
 fn connections_people_and_days_of_each_client_are_counted() {
     let mut book = Book::default();
-    for (name, who, now) in
-        [("Chrome 131", 1, NOON), ("Chrome 131", 1, NOON + 5), ("Chrome 131", 2, NOON + DAY), ("okhttp 4.9", 1, NOON + DAY)]
-    {
+    for (name, who, now) in [
+        ("Chrome 131", 1, NOON),
+        ("Chrome 131", 1, NOON + 5),
+        ("Chrome 131", 2, NOON + DAY),
+        ("okhttp 4.9", 1, NOON + DAY),
+    ] {
         let_in(&mut book, name, who, now);
     }
     book.note(client("okhttp 4.9"), Outcome::Legacy, Some(Who::Address(9)), NOON + DAY);
@@ -28,7 +31,11 @@ fn connections_people_and_days_of_each_client_are_counted() {
     assert_eq!(chrome.days.values().map(|day| day.connections).collect::<Vec<_>>(), [2, 1]);
     let okhttp = &book.clients()[&client("okhttp 4.9")];
     assert_eq!(okhttp.counts, [1, 1, 1, 0]);
-    assert_eq!((okhttp.people.identities.count(), okhttp.people.addresses.count()), (1, 1), "nobody is known that is refused");
+    assert_eq!(
+        (okhttp.people.identities.count(), okhttp.people.addresses.count()),
+        (1, 1),
+        "nobody is known that is refused"
+    );
     assert_eq!(okhttp.days[&20_002], DayCount { connections: 0, refused: 1 });
     let people: Vec<_> = book.days().values().map(|people| people.identities.count()).collect();
     assert_eq!(people, [1, 2], "one with two clients is one");

@@ -61,7 +61,10 @@ fn what_is_no_browser_is_known_by_its_first_product() {
             "Mozilla/5.0 (X11) AppleWebKit/537.36 (KHTML, like Gecko) Desk/2.14.1 Chrome/128.0 Electron/32.0 Safari/537.36",
             "Desk 2.14",
         ),
-        ("Mozilla/5.0 (X11) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/128.0 Electron/32.0 Safari/537.36", "Electron 32"),
+        (
+            "Mozilla/5.0 (X11) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/128.0 Electron/32.0 Safari/537.36",
+            "Electron 32",
+        ),
         ("", "unknown"),
         ("(nothing but a comment)", "unknown"),
         ("/1.0", "unknown 1.0"),
