@@ -270,7 +270,7 @@ fn program(name: &str, script: &str, gateway: &GatewayProcess) -> Process {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients");
     let mut command = if name == "node" { Command::new(name) } else { Command::new(folder.join(name)) };
     command.arg(folder.join(script)).arg("close").arg(gateway.url("/chat")).arg(gateway.certificate());
-    Process::start(command.arg("app.v1"))
+    Process::start(&mut command)
 }
 
 async fn written(gateway: &mut GatewayProcess) {
@@ -288,8 +288,9 @@ async fn the_ledger_tells_real_clients_apart_and_survives_an_orderly_end_and_a_k
     let mut gateway = GatewayProcess::start_in(files(), &toml).await;
     let admin = gateway.admin().await.to_string();
     let mut page = Page::open(&gateway.url("/").replace("wss:", "https:")).await;
-    page.evaluate("{ const socket = new WebSocket('/chat'); socket.onopen = () => { window.seen = true }; 0 }").await;
-    page.until("window.seen === true").await;
+    let connect = "new Promise((resolve, reject) => { window.socket = new WebSocket(`wss://${location.host}/chat`);
+        socket.onopen = () => resolve('open'); socket.onerror = () => reject(Error('refused')); })";
+    assert_eq!(page.evaluate(connect).await, "open");
     let mut programs = [program("venv/bin/python", "client.py", &gateway), program("node", "client.mjs", &gateway)];
     for program in &mut programs {
         program.stdout.next("its connection", |line| line.contains("\"open\"").then_some(())).await;
@@ -367,7 +368,8 @@ async fn the_command_finds_a_gateway_by_its_configuration_and_otherwise_its_file
     assert_eq!(refused(&[]).await.0, 2);
 
     // Another gateway on the same file does not start, and says why.
-    let mut second = GatewayProcess::run(&files(), &toml.replace(&port.to_string(), "0"), &[]);
+    let folder = files();
+    let mut second = GatewayProcess::run(&folder, &toml.replace(&port.to_string(), "0"), &[]);
     assert_eq!(second.exit().await, 1);
     let told = second.stderr.all().join("\n");
     assert!(told.contains("in use by another process"), "{told}");
@@ -386,12 +388,14 @@ async fn a_damaged_ledger_is_told_at_start_with_the_way_out() {
     let path = folder.path().join("ledger");
     std::fs::write(&path, "no ledger at all").unwrap();
     let toml = kept(upstream.address, &path);
-    let mut gateway = GatewayProcess::run(&files(), &toml, &[]);
+    let config = files();
+    let mut gateway = GatewayProcess::run(&config, &toml, &[]);
     assert_eq!(gateway.exit().await, 1);
     let told = gateway.stderr.all().join("\n");
     assert!(told.contains("cannot be read") && told.contains("move it away"), "{told}");
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "no ledger at all");
     std::fs::rename(&path, folder.path().join("away")).unwrap();
+    let _backend = serve(upstream);
     let gateway = GatewayProcess::start_in(files(), &toml).await;
     let client = member(&gateway, "ada", "MyApp/3.2.1").await;
     assert!(!field(&client.answer, "tidegate-connection").is_empty());
