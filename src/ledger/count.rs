@@ -141,7 +141,7 @@ fn estimate(registers: &[u8; REGISTERS]) -> u64 {
     let most = REGISTERS as f64;
     let sum: f64 = registers.iter().map(|register| (-f64::from(*register)).exp2()).sum();
     let raw = 0.7213 / (1.0 + 1.079 / most) * most * most / sum;
-    let empty = registers.iter().filter(|register| **register == 0).count();
+    let empty = REGISTERS - registers.iter().map(|register| usize::from(*register > 0)).sum::<usize>();
     let estimate = if raw <= 2.5 * most && empty > 0 { most * (most / empty as f64).ln() } else { raw };
     estimate.round() as u64
 }

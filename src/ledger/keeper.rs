@@ -90,35 +90,36 @@ impl Keeper {
     fn write(&mut self, now: SystemTime) -> Result<(), FlushError> {
         let seconds = unix(now);
         let books = self.ledger.books();
-        let store = match self.store.take() {
-            Some(store) => store,
-            None => {
-                let (store, _) = Store::open(&self.path, self.ledger.key_bytes, self.ledger.since)?;
-                // It may be another file than the one that failed.
-                books.iter().for_each(|(_, book)| lock(book).save_all());
-                store
+        let store = if let Some(store) = self.store.take() {
+            store
+        } else {
+            let (store, _) = Store::open(&self.path, self.ledger.key_bytes, self.ledger.since)?;
+            // It may be another file than the one that failed.
+            for (_, book) in &books {
+                lock(book).save_all();
             }
+            store
         };
         let forgotten = self.forget(seconds);
         let forgotten: Vec<_> = forgotten.iter().map(|route| &**route).collect();
         let mut changes = Vec::new();
         for (route, book) in &books {
             // The lock is for taking the changes, not for waiting on a disk.
-            let changed = {
+            let news = {
                 let mut book = lock(book);
                 book.tidy(seconds);
                 book.changes()
             };
-            if !changed.is_empty() && !forgotten.contains(&&**route) {
-                changes.push((route, changed));
+            if !news.is_empty() && !forgotten.contains(&&**route) {
+                changes.push((route, news));
             }
         }
         if !changes.is_empty() || !forgotten.is_empty() {
-            let told: Vec<(&str, &Changes)> = changes.iter().map(|(route, changed)| (&***route, changed)).collect();
+            let told: Vec<(&str, &Changes)> = changes.iter().map(|(route, news)| (&***route, news)).collect();
             let written = store.write(&told, &forgotten);
             if let Err(error) = written {
-                for (route, changed) in changes {
-                    lock(&self.ledger.book(route)).not_saved(changed);
+                for (route, news) in changes {
+                    lock(&self.ledger.book(route)).not_saved(news);
                 }
                 return Err(error.into());
             }
@@ -141,7 +142,9 @@ impl Keeper {
             .filter(|(route, book)| forgotten(route, &lock(book)))
             .map(|(route, _)| route.clone())
             .collect();
-        gone.iter().for_each(|route| drop(books.remove(route)));
+        for route in &gone {
+            books.remove(route);
+        }
         gone
     }
 }

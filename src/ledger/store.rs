@@ -31,7 +31,8 @@ type ClientRow<'a> = (u64, u64, (u64, u64, u64, u64), Vec<(u32, u64, u64)>, &'a 
 const CLIENTS: TableDefinition<'_, (&str, &str), ClientRow<'_>> = TableDefinition::new("clients");
 
 /// Route and day: identities, addresses.
-const DAYS: TableDefinition<'_, (&str, u32), (&[u8], &[u8])> = TableDefinition::new("days");
+type DayRow<'a> = (&'a [u8], &'a [u8]);
+const DAYS: TableDefinition<'_, (&str, u32), DayRow<'_>> = TableDefinition::new("days");
 
 /// Why a store cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -80,6 +81,9 @@ impl<E: Into<redb::Error>> From<E> for WriteError {
         Self(Box::new(error.into()))
     }
 }
+
+/// What a book is made of.
+type Parts = (BTreeMap<Client, Tally>, BTreeMap<u32, People>);
 
 /// An open store. No other process can open it meanwhile.
 #[derive(Debug)]
@@ -235,7 +239,7 @@ fn read(database: &Database) -> Result<Option<Kept>, WriteError> {
     let reading = database.begin_read()?;
     let since = reading.open_table(NUMBERS)?.get("since")?.map_or(0, |since| since.value());
     let key = reading.open_table(KEYS)?.get("people")?.and_then(|key| key.value().try_into().ok());
-    let mut parts: BTreeMap<String, (BTreeMap<Client, Tally>, BTreeMap<u32, People>)> = BTreeMap::new();
+    let mut parts: BTreeMap<String, Parts> = BTreeMap::new();
     for entry in reading.open_table(CLIENTS)?.iter()? {
         let (key, value) = entry?;
         let (route, client) = key.value();
