@@ -22,6 +22,7 @@ use crate::config::{Config, Server};
 use crate::edge::Fallback;
 use crate::edge::current::Current;
 use crate::edge::listener::BindError;
+use crate::ledger;
 use crate::telemetry;
 
 /// How long connections that are cut may take to say so in the log.
@@ -53,6 +54,9 @@ pub enum StartError {
     /// The system gives no random bytes, without which there are no tickets.
     #[error(transparent)]
     Random(#[from] access::ticket::NoRandomness),
+    /// The ledger cannot be kept where it should be.
+    #[error(transparent)]
+    Ledger(#[from] ledger::OpenError),
     /// Two routes take the same requests, which the configuration rules out.
     #[error("two routes overlap")]
     Overlap,
@@ -77,6 +81,7 @@ struct Serving {
     /// As the process was started, which only a restart changes.
     server: Server,
     log: telemetry::Settings,
+    ledger: ledger::Settings,
 }
 
 impl fmt::Debug for Gateway {
@@ -99,7 +104,7 @@ impl Gateway {
     ///
     /// [`StartError`]; nothing is left running then.
     pub fn start(config: Config, fallback: Option<Fallback>) -> Result<Self, StartError> {
-        let lasting = Lasting::new(&config, fallback);
+        let lasting = Lasting::new(&config, fallback)?;
         Self::begin(&config, &lasting)
             .inspect_err(|_| {
                 // What was begun until then ends.
@@ -118,8 +123,8 @@ impl Gateway {
         generation.begin(config, None);
         let listeners = plan.carry_out(Vec::new(), &current, lasting);
         let admin = admin.carry_out(None, generation.sources(lasting), lasting);
-        let (server, log) = (config.server.clone(), config.log.clone());
-        Ok((current, Serving { generation, listeners, admin, server, log }))
+        let (server, log, ledger) = (config.server.clone(), config.log.clone(), config.ledger.clone());
+        Ok((current, Serving { generation, listeners, admin, server, log, ledger }))
     }
 
     /// Goes on by another configuration: all of it is built and every new address bound first, and then it takes the place of
@@ -236,6 +241,7 @@ fn needs_restart(config: &Config, serving: &Serving) -> impl Iterator<Item = &'s
         ("server.threads", config.server.threads != serving.server.threads),
         ("log.format", config.log.format != serving.log.format),
         ("log.filter", config.log.filter != serving.log.filter),
+        ("ledger", config.ledger != serving.ledger),
     ];
     differs.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key)
 }

@@ -24,6 +24,7 @@ pub mod config;
 pub mod edge;
 pub mod gateway;
 pub mod identity;
+pub mod ledger;
 pub mod process;
 pub mod protocol;
 pub mod proxy;

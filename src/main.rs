@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use tidegate::commands::{check, connect, demo, dev_cert, exit, run, runtime, ticket};
+use tidegate::commands::{check, connect, demo, dev_cert, exit, ledger, run, runtime, ticket};
 use tidegate::process;
 use tidegate::telemetry::chain;
 
@@ -29,6 +29,8 @@ enum Command {
     Connect(connect::Args),
     /// Make a ticket, or show what one says, to find out why a client is not let in
     Ticket(ticket::Args),
+    /// Show who still comes by WebSocket, and whom it would hit to switch it off
+    Ledger(ledger::Args),
 }
 
 const EXIT_CODES: &str = "\
@@ -51,6 +53,7 @@ fn main() -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::Connect(args) => connect(args),
         Command::Ticket(args) => ticket::run(&args),
+        Command::Ledger(args) => ledger::run(&args),
     }
 }
 

@@ -114,6 +114,12 @@ impl Limits {
         self
     }
 
+    /// The address as far as addresses are told apart: all that counts as one client has the same.
+    #[must_use]
+    pub fn network(&self, address: IpAddr) -> IpAddr {
+        self.prefixes.of(address)
+    }
+
     /// A place on a route, which is named by its number in that order. Only a known `subject` is counted.
     ///
     /// # Errors

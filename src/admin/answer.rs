@@ -13,7 +13,7 @@ use http_body_util::{BodyExt as _, Full};
 
 use super::connections::{self, Wanted};
 use super::rights::Rights;
-use super::{Sources, metrics, ready, revocations};
+use super::{Sources, ledger, metrics, ready, revocations};
 use crate::protocol::problem::Problem;
 
 /// Body of an answer.
@@ -33,6 +33,7 @@ tidegate
 /readyz       200 while new clients are let in, otherwise 503 and why
 /metrics      for Prometheus
 /connections  the live connections as JSON; ?route=PATTERN, ?limit=N
+/ledger       who still comes by WebSocket, as JSON; ?route=NAME
 /revocations  who was sent away, as JSON; a POST sends away whoever it names
 
 /.well-known/jwks.json  the keys that verify identity tokens, with [identity]
@@ -81,6 +82,7 @@ fn route<B>(request: &Request<B>, sources: &Sources) -> Result<Response<Body>, P
             let wanted = Wanted::read(request.uri().query().unwrap_or_default())?;
             Ok(with_body(StatusCode::OK, JSON, connections::list(sources, &wanted, Instant::now()).boxed_unsync()))
         }
+        "/ledger" => head(StatusCode::OK, JSON, ledger::report(sources, request.uri().query().unwrap_or_default())?),
         "/.well-known/jwks.json" if sources.jwks.is_some() => {
             let jwks = sources.jwks.as_deref().unwrap_or_default();
             let mut answer = whole(StatusCode::OK, KEY_SET, jwks.to_owned());

@@ -177,6 +177,9 @@ mod tests {
             started: Instant::now(),
             version: "0",
             jwks: None,
+            ledger: crate::ledger::Ledger::open(&crate::ledger::Settings::default(), std::time::SystemTime::now())
+                .expect("a ledger in memory")
+                .0,
         }
     }
 

@@ -1,7 +1,7 @@
 //! `/metrics`: what was counted, as a page for Prometheus.
 
 use std::fmt;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use http::StatusCode;
 use http::header::HeaderValue;
@@ -14,6 +14,9 @@ use prometheus_client::registry::Registry as Exposition;
 use super::Sources;
 use crate::bridge::registry::{Handshake, Http2End, Registry};
 use crate::bridge::{BreakerState, HealthState, UpstreamSnapshot};
+use crate::ledger::Ledger;
+use crate::ledger::book::Outcome;
+use crate::ledger::phase::Phase;
 use crate::protocol::problem::Problem;
 use crate::session::StreamState;
 use crate::telemetry::metrics::{self as names, COUNTS, Metric, PREFIX};
@@ -35,6 +38,7 @@ pub(super) fn page(sources: &Sources) -> Result<String, Problem> {
     families.extend(door(sources));
     families.extend(access(sources));
     families.extend(reloads(sources));
+    families.extend(ledger(&sources.ledger));
     families.extend(process(sources));
 
     let mut exposition = Exposition::with_prefix(PREFIX);
@@ -176,6 +180,31 @@ fn reloads(sources: &Sources) -> [Family; 3] {
     let age = sources.reloads.age(Instant::now()).as_secs();
     let stale = u64::from(sources.reloads.is_stale());
     [reloads, Family::one(&names::CONFIG_AGE, age), Family::one(&names::CONFIG_STALE, stale)]
+}
+
+fn ledger(ledger: &Ledger) -> [Family; 5] {
+    let [mut handshakes, mut phases, mut identities, mut addresses, mut failed] = [
+        &names::LEDGER_HANDSHAKES,
+        &names::SUNSET_PHASE,
+        &names::LEDGER_IDENTITIES,
+        &names::LEDGER_ADDRESSES,
+        &names::LEDGER_WRITES_FAILED,
+    ]
+    .map(Family::new);
+    for sums in ledger.sums(SystemTime::now()) {
+        for (outcome, count) in Outcome::ALL.iter().zip(sums.handshakes) {
+            handshakes.add([&sums.route, outcome.label()], count);
+        }
+        for phase in Phase::ALL {
+            phases.add([&sums.route, phase.label()], u64::from(phase == sums.phase));
+        }
+        identities.add([&sums.route], sums.identities);
+        addresses.add([&sums.route], sums.addresses);
+    }
+    if ledger.is_kept() {
+        failed.add([], ledger.writes_failed());
+    }
+    [handshakes, phases, identities, addresses, failed]
 }
 
 fn process(sources: &Sources) -> [Family; 6] {

@@ -4,6 +4,7 @@
 
 mod answer;
 mod connections;
+mod ledger;
 mod metrics;
 mod ready;
 mod reloads;
@@ -22,6 +23,7 @@ use crate::access::Door;
 use crate::bridge::Bridges;
 use crate::bridge::memory::Memory;
 use crate::bridge::registry::Registry;
+use crate::ledger::Ledger;
 
 pub use reloads::Reloads;
 pub use server::{BindError, Inside, Server};
@@ -54,6 +56,8 @@ pub struct Sources {
     pub door: Arc<Door>,
     /// Memory and its budget.
     pub memory: Arc<Memory>,
+    /// Who still comes by WebSocket.
+    pub ledger: Arc<Ledger>,
     /// Cancelled once the gateway was told to stop.
     pub draining: CancellationToken,
     /// What came of the attempts to reload the configuration.

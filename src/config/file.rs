@@ -12,7 +12,9 @@ use super::pem::Files;
 use super::problem::{Problem, Problems, line_number, quote};
 use super::reader::TableReader;
 use super::report::Report;
-use super::{Config, Server, admin, auth, identity, listener, log, redis, route, server, syntax, ticket, upstream};
+use super::{
+    Config, Server, admin, auth, identity, ledger, listener, log, redis, route, server, syntax, ticket, upstream,
+};
 use crate::access::revoked;
 use crate::edge::settings::Listener;
 use crate::identity::Way;
@@ -35,6 +37,7 @@ keys = [{}]
 [redis]
 password = {}
 [revocation]
+[ledger]
 [[listener]]
 tls = {}
 diagnostics_token = {}
@@ -49,6 +52,7 @@ bridge = { reconnect = {} }
 legacy = {}
 split = { rules = [{}] }
 proxy = { stream = {} }
+sunset = { brownout = { windows = [{}] } }
 ";
 
 /// The text of a file.
@@ -102,6 +106,7 @@ fn config(table: &DeTable<'_>, text: &str, files: Files<'_>) -> Config {
     let ticket = file.section("ticket").map(|table| ticket::read(table, has_redis, files));
     let redis = file.section("redis").and_then(|table| redis::read(table, files));
     let revocation = file.section("revocation").map_or_else(revoked::Settings::default, redis::revocation);
+    let ledger = file.section("ledger").map(|table| ledger::read(table, files)).unwrap_or_default();
     let (names, upstreams) = upstreams(&mut file, files);
     let (proofs, mut ways) = auth::read(&mut file, &names, asks_clients, files);
     if let Some(ticket) = &ticket {
@@ -144,6 +149,7 @@ fn config(table: &DeTable<'_>, text: &str, files: Files<'_>) -> Config {
         identity: identity.and_then(|identity| identity.signer),
         redis,
         revocation,
+        ledger,
         listeners: listeners.into_iter().map(|listener| listener.value).collect(),
         upstreams,
         routes: routes.into_iter().map(|route| Arc::clone(&route.value)).collect(),

@@ -14,6 +14,7 @@ mod field;
 mod file;
 mod http2;
 mod identity;
+mod ledger;
 mod legacy;
 mod limits;
 mod listener;
@@ -31,6 +32,7 @@ mod server;
 mod session;
 mod split;
 mod stream;
+mod sunset;
 mod syntax;
 #[cfg(test)]
 mod tests;
@@ -50,6 +52,8 @@ pub use self::server::Server;
 pub(crate) use self::units::parse_duration;
 use crate::access::{redis as shared, revoked};
 use crate::identity::signer::Signer;
+use crate::ledger as kept;
+use crate::ledger::report::Plans;
 use crate::{access, admin as inside, edge, telemetry, upstream as backend};
 
 /// What durations may be that have no stricter rule of their own.
@@ -74,6 +78,8 @@ pub struct Config {
     pub redis: Option<shared::Settings>,
     /// How long it is remembered what was taken back.
     pub revocation: revoked::Settings,
+    /// Where it is kept who still comes by WebSocket.
+    pub ledger: kept::Settings,
     /// Where clients are served; at least one, each with an address of its own.
     pub listeners: Vec<edge::settings::Listener>,
     /// The backends, each with a name of its own.
@@ -101,6 +107,13 @@ impl Config {
     pub fn parse(text: &str, name: &str, base: &Path) -> Result<Self, Problems> {
         file::parse(text, base).map_err(|problems| Problems::new(name, text, problems))
     }
+}
+
+/// What routes with WebSocket say of its end, by their names.
+#[must_use]
+pub fn sunsets(routes: &[Arc<edge::settings::Route>]) -> Plans {
+    let with_websocket = routes.iter().filter(|route| route.bridge.is_some() || route.legacy.is_some());
+    with_websocket.map(|route| (route.name.clone(), route.sunset.clone())).collect()
 }
 
 /// Every key that is read, as `section.key`, sorted: `listener.address`, `route.bridge.queue`.

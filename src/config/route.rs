@@ -9,7 +9,7 @@ use super::identity::Identity;
 use super::problem::{line_number, quote};
 use super::reader::TableReader;
 use super::report::Report;
-use super::{bridge, legacy, limits, proxy, split};
+use super::{bridge, legacy, limits, proxy, split, sunset};
 use crate::edge::hosts::HostPattern;
 use crate::edge::origin::OriginPattern;
 use crate::edge::routes::{self, RouteTable};
@@ -53,6 +53,11 @@ pub(super) fn read(mut table: TableReader<'_>, known: Known<'_>) -> Option<Locat
         .unwrap_or_default();
     let target = target(&mut table, captures.as_deref(), known);
     let split = split(&mut table, auth.as_ref(), target.as_ref());
+    let sunset = table.field("sunset").and_then(|field| {
+        let place = field.span.clone();
+        let table = table.table_of(&field, "route.sunset", "[route.sunset]".to_owned())?;
+        Some(Located { value: sunset::read(table, place.clone()), span: place })
+    });
     let report = table.report();
     if limits.per_identity.is_some() && matches!(auth, Some(Auth::None)) {
         let message = "`per_identity` has no effect with auth = \"none\", which tells nobody apart";
@@ -69,6 +74,10 @@ pub(super) fn read(mut table: TableReader<'_>, known: Known<'_>) -> Option<Locat
     let split = split?.map(|split| Arc::new(split.seeded_by(&name)));
     let path_pattern = Arc::from(path.value);
     let Target { bridge, legacy, proxy } = target?;
+    if let Some(sunset) = sunset.as_ref().filter(|_| bridge.is_none() && legacy.is_none()) {
+        let message = "this route has no WebSocket that could come to an end";
+        report.wrong(Some(sunset.span.clone()), message, "take `sunset` out, or write `bridge` or `legacy`");
+    }
     let route = Route {
         name,
         host,
@@ -82,6 +91,7 @@ pub(super) fn read(mut table: TableReader<'_>, known: Known<'_>) -> Option<Locat
         legacy: legacy.map(Arc::new),
         split,
         proxy: proxy.map(Arc::new),
+        sunset: sunset.map(|sunset| Arc::new(sunset.value)),
     };
     Some(Located { value: Arc::new(route), span: path.span })
 }

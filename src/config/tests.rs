@@ -18,7 +18,7 @@ const MANUAL: &str = include_str!("../../docs/configuration.md");
 
 const LISTENER: &str = "[[listener]]\naddress = \"127.0.0.1:0\"\ntls = false\n";
 const UPSTREAM: &str = "[upstream.app]\nendpoints = [\"http://127.0.0.1:9000\"]\n";
-const BRIDGE: &str = "[route.bridge]\nupstream = \"app\"\nevents = \"/e\"\nmessages = \"/m\"\n";
+pub(super) const BRIDGE: &str = "[route.bridge]\nupstream = \"app\"\nevents = \"/e\"\nmessages = \"/m\"\n";
 
 /// A directory like the repository: `certs/dev.pem` and `certs/dev.key`, and an empty `config`.
 pub(super) fn repository() -> TempDir {

@@ -22,6 +22,7 @@ use super::hosts::host_of;
 use super::routes::{Found, RouteTable};
 use super::settings::Route;
 use super::side::Sides;
+use super::sunset;
 use super::upgrade;
 use super::work::HeldBody;
 use super::{handshake, request_http2};
@@ -31,6 +32,7 @@ use crate::access::limits::Limits;
 use crate::bridge::registry::Registry;
 use crate::bridge::{Bridges, Stop};
 use crate::protocol::forwarded::Trust;
+use crate::ledger::Ledger;
 use crate::protocol::headers;
 use crate::protocol::problem::Problem;
 use crate::proxy::Proxies;
@@ -64,6 +66,8 @@ pub struct Edge {
     pub trust: Trust,
     /// How many may be let in, of the routes in their order.
     pub limits: Arc<Limits>,
+    /// Who still comes by WebSocket.
+    pub ledger: Arc<Ledger>,
     /// For requests that no route takes.
     pub fallback: Option<Fallback>,
     /// Owner of every client connection's task.
@@ -141,6 +145,9 @@ impl Connection {
             Ok(self.diagnose(&endpoint, id, head, body, upgrade).await)
         } else {
             match self.find(head) {
+                Ok(Some((found, host))) if handshake::asks_for_websocket(head) => {
+                    sunset::announce(found.route, self.routed(id, head, body, &found, host, upgrade).await)
+                }
                 Ok(Some((found, host))) => self.routed(id, head, body, &found, host, upgrade).await,
                 Ok(None) => Ok(self.fallback(head, id).await),
                 Err(problem) => Err(problem),

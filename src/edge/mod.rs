@@ -30,6 +30,7 @@ mod stream;
 mod stream_http2;
 mod strict;
 mod target;
+mod sunset;
 pub mod tls;
 mod tunnelled;
 mod upgrade;

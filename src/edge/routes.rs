@@ -238,6 +238,7 @@ mod tests {
             bridge: None,
             legacy: None,
             proxy: None,
+            sunset: None,
         })
     }
 

@@ -15,6 +15,7 @@ use super::proxy_protocol::Balancers;
 use super::split::Split;
 use crate::access::limits::RouteLimits;
 use crate::identity::Way;
+use crate::ledger::phase::Sunset;
 use crate::{bridge, proxy, tunnel};
 
 /// One address on which clients are served.
@@ -124,6 +125,8 @@ pub struct Route {
     pub split: Option<Arc<Split>>,
     /// Where everything else goes.
     pub proxy: Option<Arc<proxy::Settings>>,
+    /// What is said of the end of WebSocket on it; `None`: nothing, and everybody is served.
+    pub sunset: Option<Arc<Sunset>>,
 }
 
 impl Route {

@@ -55,6 +55,7 @@ impl Connection {
     ) -> Result<Response<Body>, Problem> {
         let Handshake { offered, .. } = handshake::check(head)?;
         let checked = self.check(id, head, found, host, &offered)?;
+        self.check_phase(&checked)?;
         let proven = tokio::select! {
             proven = self.prove(&checked) => proven?,
             () = self.edge.stop.shutdown.cancelled() => return Err(stopping()),

@@ -17,6 +17,7 @@ use crate::access::revoked::Revoker;
 use crate::bridge::Stop;
 use crate::bridge::open::Asked;
 use crate::identity::Holder;
+use crate::ledger::book::Outcome;
 use crate::protocol::problem::Problem;
 use crate::tunnel;
 use crate::tunnel::open::{Opened, Tunnel, open, prepare};
@@ -34,6 +35,7 @@ impl Connection {
     ) -> Result<Response<Body>, Problem> {
         let Handshake { accept, offered } = handshake::check(head)?;
         let checked = self.check(id, head, found, host, &offered)?;
+        self.check_phase(&checked)?;
         let tunnel = self.tunnel(settings).ok_or_else(stopping)?;
         let opened = tokio::select! {
             opened = self.open_tunnel(&tunnel, &checked) => opened,
@@ -91,7 +93,9 @@ impl Connection {
         };
         let prepared = prepare(tunnel, newcomer, &asked, *id)?;
         self.spend(proven.as_ref()).await?;
-        Ok((open(tunnel, prepared, asked, &found.route.path).await?, place))
+        let opened = open(tunnel, prepared, asked, &found.route.path).await?;
+        self.record(checked, Outcome::Legacy, proven.as_ref());
+        Ok((opened, place))
     }
 }
 

@@ -25,6 +25,7 @@ use crate::access::revoked::Revoker;
 use crate::bridge::open::{Asked, Opened, open, prepare};
 use crate::bridge::{self, Bridge, Stop};
 use crate::identity::Holder;
+use crate::ledger::book::Outcome;
 use crate::protocol::problem::Problem;
 
 /// How long a client whose upgrade was refused may take to end its side.
@@ -43,6 +44,7 @@ impl Connection {
     ) -> Result<Response<Body>, Problem> {
         let Handshake { accept, offered } = handshake::check(head)?;
         let checked = self.check(id, head, found, host, &offered)?;
+        self.check_phase(&checked)?;
         let bridge = self.edge.bridges.of(settings).ok_or_else(stopping)?;
         let opened = tokio::select! {
             opened = self.open(&bridge, &checked) => opened,
@@ -87,7 +89,9 @@ impl Connection {
         };
         let prepared = prepare(bridge, newcomer, &asked, *id)?;
         self.spend(proven.as_ref()).await?;
-        Ok((open(bridge, prepared, asked, &found.route.path).await?, place))
+        let opened = open(bridge, prepared, asked, &found.route.path).await?;
+        self.record(checked, Outcome::Bridged, proven.as_ref());
+        Ok((opened, place))
     }
 }
 

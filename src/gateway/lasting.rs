@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -12,8 +12,10 @@ use crate::admin::Reloads;
 use crate::bridge::Stop;
 use crate::bridge::memory::Memory;
 use crate::bridge::registry::Registry;
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::edge::Fallback;
+use crate::ledger::keeper::Keeper;
+use crate::ledger::{Ledger, OpenError};
 use crate::proxy;
 
 /// What every configuration finds and leaves.
@@ -34,6 +36,7 @@ pub(super) struct Lasting {
     /// The event streams that clients read natively.
     pub(super) streams: Arc<proxy::stream::Streams>,
     pub(super) memory: Arc<Memory>,
+    pub(super) ledger: Arc<Ledger>,
     pub(super) fallback: Option<Fallback>,
     pub(super) started: Instant,
     pub(super) reloads: Arc<Reloads>,
@@ -43,8 +46,13 @@ pub(super) struct Lasting {
 
 impl Lasting {
     /// Begins with what the first configuration says.
-    pub(super) fn new(config: &Config, fallback: Option<Fallback>) -> Self {
+    ///
+    /// # Errors
+    ///
+    /// The ledger cannot be kept where it should be; nothing is left running then.
+    pub(super) fn new(config: &Config, fallback: Option<Fallback>) -> Result<Self, OpenError> {
         let (observers, look_away, now) = (TaskTracker::new(), CancellationToken::new(), Instant::now());
+        let (ledger, store) = Ledger::open(&config.ledger, SystemTime::now())?;
         let lasting = Self {
             listeners: TaskTracker::new(),
             connections: TaskTracker::new(),
@@ -55,6 +63,7 @@ impl Lasting {
             proxied: Arc::default(),
             streams: Arc::default(),
             memory: memory::watch(memory::budget(config.server.max_memory), &observers, &look_away),
+            ledger,
             observers,
             look_away,
             fallback,
@@ -62,8 +71,13 @@ impl Lasting {
             reloads: Arc::new(Reloads::new(now)),
             drain_timeout: AtomicU64::new(0),
         };
+        if let Some(store) = store {
+            let keeper = Keeper::new(lasting.ledger.clone(), store);
+            let (tasks, stop) = (lasting.upstream.clone(), lasting.disconnect.clone());
+            lasting.upstream.spawn(keeper.run(config.ledger.flush, tasks, stop));
+        }
         lasting.take_over(config);
-        lasting
+        Ok(lasting)
     }
 
     /// Goes on by this configuration.
@@ -73,6 +87,7 @@ impl Lasting {
         self.memory.set_budget(memory::budget(config.server.max_memory));
         let routes: Vec<_> = config.routes.iter().map(|route| route.path.clone()).collect();
         self.registry.show(&routes);
+        self.ledger.plan(config::sunsets(&config.routes));
         let proxied = config.routes.iter().filter(|route| route.proxy.is_some());
         self.proxied.show(proxied.map(|route| route.path.clone()));
     }

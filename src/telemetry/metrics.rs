@@ -43,6 +43,9 @@ const SECONDS: Option<Unit> = Some(Unit::Seconds);
 /// Label of what belongs to a route: the path pattern of the route.
 const ROUTE: &[&str] = &["route"];
 
+/// Label of what the ledger knows of a route: its name, which is told apart on each host.
+const NAME: &[&str] = &["name"];
+
 /// Labels of what belongs to an endpoint: the name of its upstream, and host and port.
 const ENDPOINT: &[&str] = &["upstream", "endpoint"];
 
@@ -89,6 +92,14 @@ metrics! {
     REDIS_UP = Gauge "redis_up", NUMBER, &[], "1 while Redis answers, otherwise 0.";
     REDIS_COMMANDS = Counter "redis_commands", NUMBER, &["result"], "Commands that were to go to Redis.";
     REVOCATIONS = Gauge "revocations", NUMBER, &[], "What was taken back and is remembered.";
+
+    LEDGER_HANDSHAKES = Counter "ledger_handshakes", NUMBER, &["name", "outcome"],
+        "WebSocket handshakes since the ledger was begun, by what became of them.";
+    LEDGER_IDENTITIES = Gauge "ledger_identities_today", NUMBER, NAME, "Different identities that were let in by WebSocket today (UTC).";
+    LEDGER_ADDRESSES = Gauge "ledger_addresses_today", NUMBER, NAME,
+        "Different addresses of those who were let in by WebSocket today without an identity.";
+    SUNSET_PHASE = Gauge "sunset_phase", NUMBER, &["name", "phase"], "1 for the phase that the end of WebSocket is in, otherwise 0.";
+    LEDGER_WRITES_FAILED = Counter "ledger_writes_failed", NUMBER, &[], "Times that the ledger could not be written.";
 
     MEMORY_RESIDENT = Gauge "memory_resident", BYTES, &[], "Resident memory of the process.";
     MEMORY_BUDGET = Gauge "memory_budget", BYTES, &[], "Resident memory above which no connection is let in.";

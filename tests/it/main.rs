@@ -31,6 +31,7 @@ mod revocations;
 mod secrets;
 mod stop;
 mod strictness;
+mod sunset;
 mod ticket_command;
 mod tickets;
 mod tls;
