@@ -171,6 +171,7 @@ impl Gateway {
             let draining = gateway.stop.shutdown.clone();
             let sources = admin::Sources {
                 registry,
+                proxied,
                 bridges,
                 door,
                 memory,

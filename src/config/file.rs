@@ -45,7 +45,7 @@ breaker = {}
 limits = {}
 bridge = { reconnect = {} }
 legacy = {}
-proxy = {}
+proxy = { request_headers = {}, response_headers = {} }
 ";
 
 /// The text of a file.
