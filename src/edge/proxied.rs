@@ -42,7 +42,7 @@ impl Connection {
         let prepared = proxy.prepare(&asked, &found.route.path, body.size_hint().exact())?;
         self.spend(proven.as_ref()).await?;
         // The place of its connection is held as well: a stream of HTTP/2 may outlive what else belongs to it.
-        let held = Box::new((place, self.slot.clone()));
-        proxy::forward(prepared, body.map_err(Into::into).boxed_unsync(), held).await
+        let places = Box::new((place, self.slot.clone()));
+        proxy::forward(prepared, body.map_err(Into::into).boxed_unsync(), places).await
     }
 }
