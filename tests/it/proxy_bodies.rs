@@ -62,7 +62,7 @@ async fn trailers_go_both_ways() {
 
 #[tokio::test]
 async fn a_client_is_asked_for_its_body_when_upstream_wants_it_and_not_before() {
-    let (_gateway, listener, mut client) = raw("").await;
+    let (gateway, listener, mut client) = raw("").await;
     let post = "POST /x HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n";
     client.send(post).await;
     let mut upstream = Wire::accept(&listener).await;
@@ -71,7 +71,7 @@ async fn a_client_is_asked_for_its_body_when_upstream_wants_it_and_not_before() 
     assert!(client.until("\r\n").await.starts_with("HTTP/1.1 403 "), "the refusal comes without a 100");
     client.until("\r\n\r\nno").await;
 
-    let mut client = Wire::connect(_gateway.address()).await;
+    let mut client = Wire::connect(gateway.address()).await;
     client.send(post).await;
     let mut upstream = Wire::accept(&listener).await;
     upstream.head().await;
@@ -108,7 +108,7 @@ async fn an_upload_is_read_no_faster_than_upstream_reads_it() {
     assert!(sent < 64 * 1024 * 1024, "{sent} bytes were taken that nobody reads");
     // As soon as it is read, it goes on.
     upstream.take(sent / 2).await;
-    client.send([0; 64 * 1024]).await;
+    client.send(vec![0; 64 * 1024]).await;
 }
 
 #[tokio::test]
@@ -122,12 +122,12 @@ async fn a_download_is_read_no_faster_than_the_client_reads_it() {
     let sent = fill(&mut upstream).await;
     assert!(sent < 64 * 1024 * 1024, "{sent} bytes were taken that nobody reads");
     client.take(sent / 2).await;
-    upstream.send([0; 64 * 1024]).await;
+    upstream.send(vec![0; 64 * 1024]).await;
 }
 
 /// Writes until nothing is taken any more, and gives how many bytes were.
 async fn fill(wire: &mut Wire) -> usize {
-    let piece = [0; 64 * 1024];
+    let piece = vec![0; 64 * 1024];
     let mut sent = 0;
     while sent < 200 * 1024 * 1024 {
         let Ok(written) = tokio::time::timeout(Duration::from_millis(500), wire.stream.write(&piece)).await else {
