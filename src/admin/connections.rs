@@ -169,6 +169,7 @@ mod tests {
     fn sources() -> Sources {
         Sources {
             reloads: Arc::new(crate::admin::Reloads::new(Instant::now())),
+            proxied: Arc::default(),
             bridges: crate::bridge::Bridges::default(),
             door: Arc::new(crate::access::Door::without_proofs()),
             registry: Arc::new(Registry::default()),

@@ -18,6 +18,8 @@ use crate::ledger::Ledger;
 use crate::ledger::book::Outcome;
 use crate::ledger::phase::Phase;
 use crate::protocol::problem::Problem;
+use crate::proxy::answer::Ending;
+use crate::proxy::registry as proxied;
 use crate::session::StreamState;
 use crate::telemetry::metrics::{self as names, COUNTS, Metric, PREFIX};
 
@@ -32,6 +34,7 @@ pub(super) const MEDIA_TYPE: HeaderValue =
 /// 500 when it cannot be written, which would be a defect.
 pub(super) fn page(sources: &Sources) -> Result<String, Problem> {
     let mut families = connections(&sources.registry);
+    families.extend(proxied(&sources.proxied));
     families.extend(refusals(&sources.registry));
     families.push(sides(&sources.registry));
     families.extend(upstreams(&sources.bridges.snapshots()));
@@ -86,6 +89,29 @@ fn sides(registry: &Registry) -> Family {
     handshakes
 }
 
+fn proxied(registry: &proxied::Registry) -> [Family; 5] {
+    let [mut under_way, mut answers, mut ended, mut up, mut down] = [
+        &names::PROXIED_UNDER_WAY,
+        &names::PROXIED_ANSWERS,
+        &names::PROXIED_ENDED,
+        &names::PROXIED_UP,
+        &names::PROXIED_DOWN,
+    ]
+    .map(Family::new);
+    for (route, counted) in registry.snapshot() {
+        under_way.add([&*route], counted.under_way);
+        for (class, count) in proxied::CLASSES.iter().zip(counted.answered) {
+            answers.add([&*route, *class], count);
+        }
+        for (ending, count) in Ending::ALL.iter().zip(counted.endings) {
+            ended.add([&*route, ending.label()], count);
+        }
+        up.add([&*route], counted.bytes_up);
+        down.add([&*route], counted.bytes_down);
+    }
+    [under_way, answers, ended, up, down]
+}
+
 fn refusals(registry: &Registry) -> [Family; 3] {
     let mut requests = Family::new(&names::REQUESTS_REFUSED);
     for (kind, count) in registry.requests_refused() {
@@ -102,8 +128,9 @@ fn refusals(registry: &Registry) -> [Family; 3] {
     [requests, handshakes, http2]
 }
 
-fn upstreams(upstreams: &[UpstreamSnapshot]) -> [Family; 8] {
+fn upstreams(upstreams: &[UpstreamSnapshot]) -> [Family; 9] {
     let mut streams = Family::new(&names::ENDPOINT_STREAMS);
+    let mut requests = Family::new(&names::ENDPOINT_REQUESTS);
     let mut http2 = Family::new(&names::ENDPOINT_HTTP2_CONNECTIONS);
     let mut idle = Family::new(&names::ENDPOINT_IDLE_CONNECTIONS);
     let mut healthy = Family::new(&names::ENDPOINT_HEALTHY);
@@ -116,6 +143,7 @@ fn upstreams(upstreams: &[UpstreamSnapshot]) -> [Family; 8] {
         for endpoint in &upstream.endpoints {
             let labels = [name, &endpoint.name];
             streams.add(labels, endpoint.streams as u64);
+            requests.add(labels, endpoint.requests as u64);
             http2.add(labels, endpoint.http2_connections as u64);
             idle.add(labels, endpoint.idle_connections as u64);
             healthy.add(labels, u64::from(endpoint.health != HealthState::Unhealthy));
@@ -137,7 +165,7 @@ fn upstreams(upstreams: &[UpstreamSnapshot]) -> [Family; 8] {
             granted.add([name, budget], snapshot.granted);
         }
     }
-    [streams, http2, idle, healthy, breakers, waiting, active, granted]
+    [streams, requests, http2, idle, healthy, breakers, waiting, active, granted]
 }
 
 fn door(sources: &Sources) -> [Family; 7] {

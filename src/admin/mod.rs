@@ -24,6 +24,7 @@ use crate::bridge::Bridges;
 use crate::bridge::memory::Memory;
 use crate::bridge::registry::Registry;
 use crate::ledger::Ledger;
+use crate::proxy;
 
 pub use reloads::Reloads;
 pub use server::{BindError, Inside, Server};
@@ -50,6 +51,8 @@ impl Default for Settings {
 pub struct Sources {
     /// Connections, and what was counted of them.
     pub registry: Arc<Registry>,
+    /// What was counted of the requests that are passed on.
+    pub proxied: Arc<proxy::registry::Registry>,
     /// The upstreams.
     pub bridges: Bridges,
     /// Who is let in, and who was sent away.

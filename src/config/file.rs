@@ -51,7 +51,7 @@ limits = {}
 bridge = { reconnect = {} }
 legacy = {}
 split = { rules = [{}] }
-proxy = { stream = {} }
+proxy = { request_headers = {}, response_headers = {}, stream = {} }
 sunset = { brownout = { windows = [{}] } }
 ";
 

@@ -96,6 +96,7 @@ impl Generation {
     pub(super) fn sources(&self, lasting: &Lasting) -> admin::Sources {
         admin::Sources {
             registry: lasting.registry.clone(),
+            proxied: lasting.proxied.clone(),
             bridges: self.bridges.clone(),
             door: self.door.door.clone(),
             ledger: lasting.ledger.clone(),

@@ -61,6 +61,13 @@ metrics! {
     QUEUED_UP = Gauge "queued_up", BYTES, ROUTE, "Bytes of client messages that wait for upstream.";
     QUEUED_DOWN = Gauge "queued_down", BYTES, ROUTE, "Bytes that wait for clients to read them.";
 
+    PROXIED_UNDER_WAY = Gauge "proxied_under_way", NUMBER, ROUTE, "Requests that were passed on and whose answers are not over.";
+    PROXIED_ANSWERS = Counter "proxied_answers", NUMBER, &["route", "status"],
+        "Answers of upstream that were passed on, by the class of their status.";
+    PROXIED_ENDED = Counter "proxied_ended", NUMBER, &["route", "cause"], "Requests that were passed on and are over, by how they ended.";
+    PROXIED_UP = Counter "proxied_up", BYTES, ROUTE, "Bytes of the bodies of requests that were passed on.";
+    PROXIED_DOWN = Counter "proxied_down", BYTES, ROUTE, "Bytes of the bodies of answers that were passed on.";
+
     REQUESTS_REFUSED = Counter "requests_refused", NUMBER, &["kind"], "Requests that were answered by a refusal.";
     HANDSHAKES_REFUSED = Counter "handshakes_refused", NUMBER, &["reason"],
         "Client connections that ended before they could send a request.";
@@ -71,6 +78,7 @@ metrics! {
         "Handshakes on split routes by the side that they took.";
 
     ENDPOINT_STREAMS = Gauge "endpoint_streams", NUMBER, ENDPOINT, "Event streams that are open at an endpoint or being opened.";
+    ENDPOINT_REQUESTS = Gauge "endpoint_requests", NUMBER, ENDPOINT, "Requests of clients that an endpoint has and whose answers are not over.";
     ENDPOINT_HTTP2_CONNECTIONS = Gauge "endpoint_http2_connections", NUMBER, ENDPOINT, "HTTP/2 connections that take requests.";
     ENDPOINT_IDLE_CONNECTIONS = Gauge "endpoint_idle_connections", NUMBER, ENDPOINT, "HTTP/1.1 connections without a request.";
     ENDPOINT_HEALTHY = Gauge "endpoint_healthy", NUMBER, ENDPOINT,

@@ -9,6 +9,7 @@ pub(crate) mod http;
 pub(crate) mod keys;
 pub(crate) mod legacy;
 pub(crate) mod process;
+pub(crate) mod raw;
 pub(crate) mod redis;
 pub(crate) mod replica;
 pub(crate) mod scene;
