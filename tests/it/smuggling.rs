@@ -3,6 +3,7 @@
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
+use crate::support::gateway::certificates;
 use crate::support::upstream::Either;
 use crate::support::{FakeUpstream, TestGateway, client, must};
 
@@ -54,14 +55,16 @@ fn bytes(text: &str, path: &str, host: &str) -> Vec<u8> {
 }
 
 fn gateway(upstream: &FakeUpstream) -> TestGateway {
-    TestGateway::from_toml(&format!(
+    let files = certificates();
+    std::fs::write(files.path().join("certs/k1.secret"), [b'k'; 32]).unwrap();
+    let toml = format!(
         r#"
 [[listener]]
 address = "127.0.0.1:0"
 tls = {{ certificate = "certs/dev.pem", key = "certs/dev.key" }}
 
 [auth.bearer]
-keys = [{{ id = "k1", algorithm = "HS256", file = "certs/dev.key" }}]
+keys = [{{ id = "k1", algorithm = "HS256", file = "certs/k1.secret" }}]
 
 [upstream.app]
 endpoints = ["http://{}"]
@@ -82,11 +85,13 @@ auth = "none"
 proxy = {{ upstream = "app" }}
 "#,
         upstream.address
-    ))
+    );
+    TestGateway::from_files(&toml, files)
 }
 
-/// Sends bytes in pieces of this size, and gives all that comes back until the gateway ends the connection.
-async fn exchange(gateway: &TestGateway, bytes: &[u8], piece: usize) -> String {
+/// Sends bytes in pieces of this size, and gives all that comes back until the gateway ends the connection. One that may go on
+/// is ended once the first answer begins to come.
+async fn exchange(gateway: &TestGateway, bytes: &[u8], piece: usize, may_go_on: bool) -> String {
     let mut stream = client::tls(gateway.address(), &gateway.tls).await;
     for piece in bytes.chunks(piece) {
         // The gateway may have had enough.
@@ -94,8 +99,11 @@ async fn exchange(gateway: &TestGateway, bytes: &[u8], piece: usize) -> String {
             break;
         }
     }
-    let _ = stream.shutdown().await;
-    let mut answer = Vec::new();
+    let mut answer = vec![0; if may_go_on { 12 } else { 0 }];
+    must("an answer", stream.read_exact(&mut answer)).await.unwrap();
+    if may_go_on {
+        stream.shutdown().await.unwrap();
+    }
     let _ = must("the end of the connection", stream.read_to_end(&mut answer)).await;
     String::from_utf8_lossy(&answer).into_owned()
 }
@@ -110,7 +118,7 @@ async fn seen_before_the_last(gateway: &TestGateway, upstream: &mut FakeUpstream
     let last =
         format!("GET /app/last HTTP/1.1\r\nHost: localhost:{}\r\nConnection: close\r\n\r\n", gateway.address().port());
     let mut seen = Vec::new();
-    let (answer, ()) = tokio::join!(exchange_open(gateway, last.as_bytes()), async {
+    let (answer, ()) = tokio::join!(client::exchange(gateway, last.as_bytes()), async {
         loop {
             let head = match must("the last request", upstream.next_of_either()).await {
                 Either::Open(open) if open.head.uri.path() == "/app/last" => break open.accept().end(),
@@ -122,11 +130,6 @@ async fn seen_before_the_last(gateway: &TestGateway, upstream: &mut FakeUpstream
     });
     assert_eq!(statuses(&answer), ["200"]);
     seen
-}
-
-/// The same as [`exchange`], with the client's side open until the answer is there.
-async fn exchange_open(gateway: &TestGateway, bytes: &[u8]) -> String {
-    client::exchange(gateway, bytes).await
 }
 
 #[tokio::test]
@@ -144,7 +147,7 @@ async fn what_could_be_read_in_two_ways_is_refused_and_nothing_of_it_reaches_ups
         }
         // Whole, and byte by byte where that does not take too long: what is wrong may be seen late.
         for piece in [request.len(), if request.len() < 1000 { 1 } else { 1000 }] {
-            let answers = exchange(&gateway, &request, piece).await;
+            let answers = exchange(&gateway, &request, piece, !case.broken).await;
             let statuses = statuses(&answers);
             let refused = statuses.iter().all(|status| status.starts_with('4') || ["501", "505"].contains(status));
             if !refused || statuses.len() > 1 || !case.broken && statuses.is_empty() {
@@ -181,7 +184,7 @@ async fn requests_in_the_common_form_pass_and_others_may_follow_them() {
         let second =
             format!("POST /app/second HTTP/1.1\r\nHost: {host}\r\nContent-Length: 1\r\nConnection: close\r\n\r\n2");
         let both = [&first[..], second.as_bytes()].concat();
-        let (answers, ()) = tokio::join!(exchange_open(&gateway, &both), async {
+        let (answers, ()) = tokio::join!(client::exchange(&gateway, &both), async {
             for (path, body) in [("/app/first", body), ("/app/second", "2")] {
                 let post = upstream.next_post().await;
                 assert_eq!((post.head.uri.path(), post.text()), (path, body), "{text}");
@@ -204,7 +207,7 @@ async fn nothing_behind_an_upgrade_that_was_not_granted_is_a_request() {
         &host,
     );
     let both = [first, hidden].concat();
-    let (answers, ()) = tokio::join!(exchange_open(&gateway, &both), async {
+    let (answers, ()) = tokio::join!(client::exchange(&gateway, &both), async {
         let post = upstream.next_post().await;
         assert_eq!(post.head.uri.path(), "/app/first");
         assert!(post.field("upgrade").is_empty(), "h2c is not passed on");
