@@ -193,7 +193,7 @@ fn unknown_keys_are_told_with_the_nearest_or_all_known_ones() {
     assert!(only(&file("[server]\nthread = 1", "", "", "", "")).contains("did you mean `threads`?"));
     assert!(
         only(&file("[server]\ncolour = 1", "", "", "", ""))
-            .ends_with("known here: drain_timeout, threads, max_memory, ipv4_prefix, ipv6_prefix")
+            .ends_with("known here: drain_timeout, threads, max_memory, ipv4_prefix, ipv6_prefix, trusted_proxies, forwarded, forwarded_host")
     );
     assert!(
         only(&file("[listeners]", "", "", "", ""))

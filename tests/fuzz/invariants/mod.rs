@@ -4,6 +4,7 @@
 //! Two callers: the fuzzer (`tests/fuzz/targets`), which looks for such bytes, and the test suite (`tests/it/corpus.rs`),
 //! which replays those that were kept.
 
+pub mod client_bytes;
 pub mod config;
 pub mod event_stream;
 pub mod frames;
@@ -22,7 +23,8 @@ pub mod tunnel;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target; its corpus is the folder of the same name.
-pub const TARGETS: [Target; 8] = [
+pub const TARGETS: [Target; 9] = [
+    ("client_bytes", client_bytes::check),
     ("config", config::check),
     ("event_stream", event_stream::check),
     ("frames", frames::check),
