@@ -13,10 +13,12 @@ mod cluster;
 
 mod corpus;
 mod demo_page;
+mod doctor;
 mod down;
 mod edge;
 mod endpoints;
 mod identity;
+mod in_front;
 mod keepalive;
 mod layering;
 mod lifecycle;

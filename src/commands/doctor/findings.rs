@@ -6,7 +6,7 @@ use serde::{Serialize, Serializer};
 
 use super::cures;
 use super::front::Front;
-use super::measured::{Echoed, Measured, Silence, Stream, Trial};
+use super::measured::{Echoed, Measured, Sent, Silence, Stream, Trial};
 use super::timing::{self, Verdict, judge};
 
 /// A connection that may be silent for less than this, in microseconds, is cut between two heartbeats.
@@ -72,6 +72,8 @@ pub(super) struct Finding {
 }
 
 impl Id {
+    /// All of them, in the order of the manual.
+    #[cfg(test)]
     pub(super) const ALL: [Self; 26] = [
         Self::StreamFails,
         Self::StreamBuffered,
@@ -256,9 +258,9 @@ impl Found {
         }
         let encoding = |trial: &Trial<Stream>| {
             let stream = trial.done().filter(|stream| !stream.content_encoding.is_empty())?;
-            let (groups, wanted) = (timing::groups(&stream.pieces_us, stream.interval_us), stream.wanted);
-            let encoding = &stream.content_encoding;
-            Some(format!("Content-Encoding: {encoding}; {wanted} events sent apart came in {groups} groups"))
+            let groups = counted(timing::groups(&stream.pieces_us, stream.interval_us), "group");
+            let (encoding, wanted) = (&stream.content_encoding, stream.wanted);
+            Some(format!("Content-Encoding: {encoding}; {wanted} events sent apart came in {groups}"))
         };
         // Also where nobody has asked for it.
         match encoding(&measured.compressible).or_else(|| encoding(&measured.events)) {
@@ -362,9 +364,7 @@ impl Found {
                 let groups = timing::groups(&arrived, sent.interval_us);
                 let pieces = sent.pieces;
                 if groups * 2 <= usize::try_from(pieces).unwrap_or(usize::MAX) {
-                    let apart = millis(sent.interval_us);
-                    let seen = format!("{pieces} pieces sent {apart} apart arrived in {groups} group(s)");
-                    self.add(Severity::Note, Id::UploadBuffered, seen);
+                    self.add(Severity::Note, Id::UploadBuffered, arrived_in(sent, groups));
                 }
             }
             Trial::Failed(why) => self.add(Severity::Warning, Id::UploadFails, why.clone()),
@@ -381,7 +381,7 @@ impl Found {
         }
         if let Some(days) = tls.days_left.filter(|days| *days < DAYS_LEFT) {
             let severity = if days < 0 { Severity::Error } else { Severity::Warning };
-            let seen = if days < 0 { format!("it ended {} days ago", -days) } else { format!("it holds for {days} days") };
+            let seen = if days < 0 { format!("it ended {} days ago", days.unsigned_abs()) } else { format!("it holds for {days} days") };
             self.add(severity, Id::CertificateEnds, seen);
         }
     }
@@ -400,6 +400,12 @@ pub(super) fn came(measured: &Measured, trial: &Trial<Stream>) -> String {
         Verdict::Together => format!("in {} groups", timing.groups),
     };
     format!("{got} of {wanted} events sent {apart} apart came {how}; {median} late at the median, {worst} at most")
+}
+
+/// How an upload arrived, in words.
+pub(super) fn arrived_in(sent: &Sent, groups: usize) -> String {
+    let (pieces, apart, groups) = (sent.pieces, millis(sent.interval_us), counted(groups, "group"));
+    format!("{pieces} pieces sent {apart} apart arrived in {groups}")
 }
 
 /// How a WebSocket went, in words.
@@ -421,12 +427,18 @@ pub(super) fn unmeasured<T>(trial: &Trial<T>) -> String {
 
 /// Whole milliseconds.
 pub(super) fn millis(micros: u64) -> String {
-    format!("{} ms", (micros + 500) / 1000)
+    format!("{} ms", micros.saturating_add(500) / 1000)
 }
 
 /// Seconds with one digit behind the point.
 pub(super) fn seconds(micros: u64) -> String {
-    format!("{}.{} s", micros / 1_000_000, micros % 1_000_000 / 100_000)
+    let tenths = micros.saturating_add(50_000) / 100_000;
+    format!("{}.{} s", tenths / 10, tenths % 10)
+}
+
+/// A number of things.
+pub(super) fn counted(number: usize, thing: &str) -> String {
+    format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
 }
 
 fn is_event_stream(content_type: &str) -> bool {

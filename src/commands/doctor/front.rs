@@ -17,10 +17,6 @@ pub(super) enum Front {
 }
 
 impl Front {
-    /// All of them, in the order in which they are shown.
-    pub(super) const ALL: [Self; 6] =
-        [Self::Nginx, Self::HaProxy, Self::Caddy, Self::Traefik, Self::Envoy, Self::Alb];
-
     /// As its makers write it.
     pub(super) const fn name(self) -> &'static str {
         match self {

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, COOKIE};
@@ -119,7 +119,7 @@ impl Patient {
         limited(silence + PATIENCE * 2, async {
             let answer = ask(&self.dialer, self.offer, Question::get(&self.path, &wanted, &fields)).await?;
             let answer = answer.good().await?;
-            let (mut stream, began) = (Stream::default(), Instant::now());
+            let (mut stream, began) = (Stream::default(), answer.asked);
             let mut reader = Reader::new(answer, true);
             let read = timeout(silence + PATIENCE, reader.read_all(&mut stream, &wanted.nonce)).await;
             if let Ok(Err(why)) = &read

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use super::findings::{Finding, Severity, came, echoed, millis, seconds, unmeasured};
+use super::findings::{Finding, Severity, arrived_in, came, counted, echoed, millis, seconds, unmeasured};
 use super::front::Front;
 use super::measured::{Measured, Silence, Trial};
 use super::timing;
@@ -51,7 +51,8 @@ fn write(text: &mut String, url: &str, measured: &Measured, findings: &[Finding]
     }
     let count = |severity| findings.iter().filter(|finding| finding.severity == severity).count();
     let (errors, warnings, notes) = (count(Severity::Error), count(Severity::Warning), count(Severity::Note));
-    writeln!(text, "\n{errors} errors, {warnings} warnings, {notes} notes")
+    let (errors, warnings) = (counted(errors, "error"), counted(warnings, "warning"));
+    writeln!(text, "\n{errors}, {warnings}, {}", counted(notes, "note"))
 }
 
 fn lines(measured: &Measured) -> Vec<(&'static str, String)> {
@@ -90,8 +91,7 @@ fn lines(measured: &Measured) -> Vec<(&'static str, String)> {
         || unmeasured(&measured.upload),
         |sent| {
             let times: Vec<u64> = sent.arrived.chunks.iter().map(|chunk| chunk.at_us).collect();
-            let groups = timing::groups(&times, sent.interval_us);
-            format!("{} pieces sent {} apart arrived in {groups} groups", sent.pieces, millis(sent.interval_us))
+            arrived_in(sent, timing::groups(&times, sent.interval_us))
         },
     );
     vec![

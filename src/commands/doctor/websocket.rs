@@ -23,6 +23,7 @@ use super::measured::{Echoed, Silence};
 use super::probes::{PATIENCE, Patient, fresh, limited, micros};
 use crate::commands::connect::transport::Stream;
 use crate::protocol::diagnostic::{Probe, TIDEGATE_DOCTOR};
+use crate::telemetry::chain;
 
 /// What is sent, and must come back.
 const SAID: &str = "tidegate doctor";
@@ -67,9 +68,11 @@ impl Patient {
                 Question { method: Method::CONNECT, path: &self.path, wanted: &echo, fields: &fields, body };
             let mut connect = request(&self.dialer, question, true)?;
             connect.extensions_mut().insert(Protocol::from_static("websocket"));
-            let response = sender.send_request(connect).await?;
+            // Whoever does not speak it answers by an error of the stream, or by one of its own.
+            let refused = |why: String| Trouble::Http(format!("extended CONNECT is refused: {why}"));
+            let response = sender.send_request(connect).await.map_err(|error| refused(chain(&error)))?;
             if response.status() != StatusCode::OK {
-                return Err(Trouble::Status { status: response.status(), said: String::new() });
+                return Err(refused(response.status().to_string()));
             }
             let upgraded = TokioIo::new(hyper::upgrade::on(response).await?);
             converse(&mut WebSocketStream::from_raw_socket(upgraded, Role::Client, None).await).await
@@ -132,5 +135,5 @@ async fn answered<S: AsyncRead + AsyncWrite + Unpin>(
 }
 
 fn failed(error: &tungstenite::Error) -> Trouble {
-    Trouble::Http(crate::telemetry::chain(error))
+    Trouble::Http(chain(error))
 }

@@ -34,7 +34,7 @@ use crate::protocol::diagnostic::{
 use crate::protocol::headers::{self, EVENT_STREAM};
 use crate::protocol::problem::Problem;
 
-/// Answers that may be under way at once on one listener; a doctor needs three.
+/// Answers that may be under way at once on one listener; a doctor needs four.
 const MOST_AT_ONCE: usize = 32;
 
 /// Requests of one address in a minute: a doctor makes about twenty, and behind a proxy all have one address.
@@ -186,8 +186,9 @@ impl Connection {
     ) -> Result<Response<Body>, Problem> {
         let extended = head.extensions.get::<Protocol>().is_some_and(|protocol| protocol.as_str() == "websocket");
         let mut response = Response::new(whole(Bytes::new()));
-        if !(extended && head.method == Method::CONNECT) {
-            let accept = handshake::check(head)?.accept;
+        let extended = extended && head.method == Method::CONNECT;
+        let accept: Option<HeaderValue> = if extended { None } else { handshake::check(head)?.accept.into() };
+        if let Some(accept) = accept {
             *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
             let fields = response.headers_mut();
             fields.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
