@@ -170,11 +170,8 @@ async fn measure(patient: &Patient, greeting: Greeting, idle: Duration) -> Measu
         let (events, bare_events) = tokio::join!(patient.stream(EVENTS, false), patient.stream(bare.clone(), false));
         let (compressible, bare_compressible) = tokio::join!(patient.stream(EVENTS, true), patient.stream(bare, true));
         let (upload, websocket) = tokio::join!(patient.upload(), patient.websocket());
-        let websocket_http2 = if is_http2 {
-            trial(patient.websocket_http2().await)
-        } else {
-            Trial::Skipped("there is no HTTP/2")
-        };
+        let websocket_http2 =
+            if is_http2 { trial(patient.websocket_http2().await) } else { Trial::Skipped("there is no HTTP/2") };
         (http1, events, bare_events, compressible, bare_compressible, upload, websocket, websocket_http2)
     };
     let ((silence, websocket_silence), quick) = tokio::join!(silent, quick);

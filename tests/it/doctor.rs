@@ -132,7 +132,8 @@ async fn as_many_streams_as_are_allowed_are_held_open_and_end_with_the_gateway()
     let mut buffer = [0; 4096];
     for _ in 0..32 {
         let mut stream = tls(gateway.address(), &gateway.tls).await;
-        let request = format!("GET {DOCTOR}?probe=events&events=2&interval_ms=120000 HTTP/1.1\r\nhost: localhost\r\n\r\n");
+        let request =
+            format!("GET {DOCTOR}?probe=events&events=2&interval_ms=120000 HTTP/1.1\r\nhost: localhost\r\n\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
         let read = must("the first event", stream.read(&mut buffer)).await.unwrap();
         assert!(buffer[..read].starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&buffer[..read]));

@@ -57,7 +57,9 @@ async fn comes_soon(front: &Front) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn through_nginx_as_it_is_shipped_each_event_comes_when_it_is_sent() {
     let (_gateway, tls, plain) = with_and_without_tls().await;
-    for (to, version) in [(&plain, ""), (&plain, "proxy_http_version 1.1;"), (&tls, ""), (&tls, "proxy_http_version 1.1;")] {
+    for (to, version) in
+        [(&plain, ""), (&plain, "proxy_http_version 1.1;"), (&tls, ""), (&tls, "proxy_http_version 1.1;")]
+    {
         let front = Front::nginx(&format!("proxy_pass {to}; {version}")).await;
         comes_soon(&front).await;
     }
@@ -146,7 +148,9 @@ async fn caddy_passes_events_on_and_the_doctor_names_its_compression() {
     let front = Front::caddy(&format!(" reverse_proxy {plain}")).await;
     comes_soon(&front).await;
 
-    let lines = format!(" encode {{\n  gzip\n  minimum_length 1\n  match {{\n   header Content-Type text/event-stream*\n  }}\n }}\n reverse_proxy {plain}");
+    let lines = format!(
+        " encode {{\n  gzip\n  minimum_length 1\n  match {{\n   header Content-Type text/event-stream*\n  }}\n }}\n reverse_proxy {plain}"
+    );
     let diagnosis = Front::caddy(&lines).await.diagnosis("0s").await;
     let compressed = ["stream-compressed", "stream-compressed-without-headers"];
     let id = compressed.into_iter().find(|id| diagnosis.found().contains(id));

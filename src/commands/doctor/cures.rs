@@ -98,7 +98,10 @@ pub(super) const fn of(id: Id) -> &'static [(Front, &'static str)] {
             (Caddy, "take header_up for this field out of reverse_proxy"),
             (Traefik, "take headers.customRequestHeaders for this field out"),
             (Envoy, "take request_headers_to_remove for this field out"),
-            (Alb, "routing.http.drop_invalid_header_fields.enabled = false  # in CloudFront: origin request policy AllViewer"),
+            (
+                Alb,
+                "routing.http.drop_invalid_header_fields.enabled = false  # in CloudFront: origin request policy AllViewer",
+            ),
         ],
         Id::CacheControlChanged | Id::AnswerFieldsStripped => &[
             (Nginx, "take proxy_hide_header, expires and add_header Cache-Control out"),

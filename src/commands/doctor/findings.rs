@@ -172,8 +172,12 @@ impl Id {
             Self::LastEventIdStripped => {
                 "A client that comes back cannot say where it was: it misses events, or gets them twice."
             }
-            Self::CookiesStripped => "Cookies do not reach the gateway: clients that prove themselves by them are refused.",
-            Self::RequestFieldsStripped => "Fields that are not known are taken out of requests: the backend misses them.",
+            Self::CookiesStripped => {
+                "Cookies do not reach the gateway: clients that prove themselves by them are refused."
+            }
+            Self::RequestFieldsStripped => {
+                "Fields that are not known are taken out of requests: the backend misses them."
+            }
             Self::WebsocketFails => "No WebSocket gets through: clients that still need one are shut out.",
             Self::WebsocketSilenceCut => {
                 "A WebSocket on which nothing is said for that long is cut. Pings must come at least twice as often."
@@ -199,7 +203,9 @@ impl Id {
                 "Request bodies are stored whole before they are passed on: large uploads fill a disk and start late."
             }
             Self::UploadFails => "A request body in pieces does not get through.",
-            Self::NoTls => "Everybody on the way can read and change everything, tickets included; browsers use no HTTP/2.",
+            Self::NoTls => {
+                "Everybody on the way can read and change everything, tickets included; browsers use no HTTP/2."
+            }
             Self::TlsOld => "TLS 1.3 is not offered: each connection takes one round trip more.",
             Self::CertificateEnds => "When it ends, nobody gets in.",
         }
@@ -302,7 +308,8 @@ impl Found {
     }
 
     fn silences(&mut self, measured: &Measured) {
-        for (id, trial) in [(Id::SilenceCut, &measured.silence), (Id::WebsocketSilenceCut, &measured.websocket_silence)] {
+        for (id, trial) in [(Id::SilenceCut, &measured.silence), (Id::WebsocketSilenceCut, &measured.websocket_silence)]
+        {
             let Some(Silence { wanted_us, cut_after_us: Some(after) }) = trial.done() else { continue };
             let severity = if *after < SHORT_SILENCE_US { Severity::Warning } else { Severity::Note };
             let seen = format!("cut after {} of {} without a word", seconds(*after), seconds(*wanted_us));
@@ -381,7 +388,11 @@ impl Found {
         }
         if let Some(days) = tls.days_left.filter(|days| *days < DAYS_LEFT) {
             let severity = if days < 0 { Severity::Error } else { Severity::Warning };
-            let seen = if days < 0 { format!("it ended {} days ago", days.unsigned_abs()) } else { format!("it holds for {days} days") };
+            let seen = if days < 0 {
+                format!("it ended {} days ago", days.unsigned_abs())
+            } else {
+                format!("it holds for {days} days")
+            };
             self.add(severity, Id::CertificateEnds, seen);
         }
     }

@@ -229,7 +229,8 @@ fn the_manual_has_every_finding_with_all_its_cures() {
 fn programs_find_the_same_in_json() {
     let mut way = fine();
     way.bare = Trial::Done(buffered());
-    let report: serde_json::Value = serde_json::from_str(&report::json("https://a.example/d", &way, &all(&way))).unwrap();
+    let report: serde_json::Value =
+        serde_json::from_str(&report::json("https://a.example/d", &way, &all(&way))).unwrap();
     assert_eq!(report["front"], "nginx");
     assert_eq!(report["findings"][0]["id"], "stream-buffered-without-headers");
     assert_eq!(report["findings"][0]["severity"], "note");

@@ -64,8 +64,7 @@ impl Patient {
             let echo = fresh(Probe::Echo);
             let fields = self.fields(&[(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"))]);
             let body = Empty::new().boxed_unsync();
-            let question =
-                Question { method: Method::CONNECT, path: &self.path, wanted: &echo, fields: &fields, body };
+            let question = Question { method: Method::CONNECT, path: &self.path, wanted: &echo, fields: &fields, body };
             let mut connect = request(&self.dialer, question, true)?;
             connect.extensions_mut().insert(Protocol::from_static("websocket"));
             // Whoever does not speak it answers by an error of the stream, or by one of its own.

@@ -218,8 +218,7 @@ async fn receive(mut body: Incoming, nonce: &str) -> Result<Upload, Problem> {
         let left = UPLOAD_TIMEOUT.saturating_sub(began.elapsed());
         let frame = tokio::time::timeout(left, body.frame()).await.map_err(|_| late())?;
         let Some(frame) = frame else { return Ok(upload) };
-        let frame =
-            frame.map_err(|_| Problem::new(StatusCode::BAD_REQUEST, "bad-body", "the body broke off"))?;
+        let frame = frame.map_err(|_| Problem::new(StatusCode::BAD_REQUEST, "bad-body", "the body broke off"))?;
         let Ok(piece) = frame.into_data() else { continue };
         let at = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
         upload.arrived(at, piece.len() as u64);

@@ -62,7 +62,7 @@ impl Front {
         let (files, port) = (certificates(), free_port());
         let dir = files.path().display();
         let config = format!(
-            "{{\n admin off\n auto_https off\n persist_config off\n storage file_system {dir}/store\n}}\n\
+            "{{\n admin off\n auto_https off\n storage file_system {dir}/store\n}}\n\
              https://localhost:{port} {{\n bind 127.0.0.1\n tls {dir}/certs/dev.pem {dir}/certs/dev.key\n{lines}\n}}\n"
         );
         let file = write(&files, "Caddyfile", &config);
@@ -72,7 +72,7 @@ impl Front {
     }
 
     async fn start(files: TempDir, port: u16, mut command: Command, ready: &str) -> Self {
-        command.env("HOME", files.path());
+        command.env("HOME", files.path()).env_remove("XDG_CONFIG_HOME").env_remove("XDG_DATA_HOME");
         let mut process = Process::start(&mut command);
         process.stderr.next("the line that says that it serves", |line| line.contains(ready).then_some(())).await;
         Self { _process: process, port, files }
@@ -105,7 +105,8 @@ impl Diagnosis {
     /// Runs it against a URL.
     pub(crate) async fn of(url: &str, certificate: &Path, more: &[&str]) -> Self {
         let certificate = certificate.to_str().unwrap();
-        let mut doctor = Process::start(&mut tidegate(&[&["doctor", url, "--json", "--ca", certificate], more].concat()));
+        let mut doctor =
+            Process::start(&mut tidegate(&[&["doctor", url, "--json", "--ca", certificate], more].concat()));
         let exit = doctor.exit().await;
         let (stdout, stderr) = (doctor.stdout.all().join("\n"), doctor.stderr.all().join("\n"));
         let report = serde_json::from_str(&stdout).unwrap_or_else(|error| panic!("{error}: {stdout}{stderr}"));
