@@ -95,7 +95,7 @@ pub async fn run(args: &Args) -> ExitCode {
         eprintln!("probing, which takes {:?} and a little; --idle 0s leaves silent streams out", args.idle);
     }
     let url = patient.dialer.target.url(&patient.path);
-    let measured = measure(&patient, greeting, args.idle).await;
+    let measured = Box::pin(measure(&patient, greeting, args.idle)).await;
     let findings = findings::all(&measured);
     let report = if args.json { report::json } else { report::text };
     println!("{}", report(&url, &measured, &findings).trim_end());
@@ -156,13 +156,11 @@ async fn measure(patient: &Patient, greeting: Greeting, idle: Duration) -> Measu
     let is_http2 = greeting.answer.is_http2;
     let bare = Events { bare: true, ..EVENTS };
     let silent = async {
-        match idle.is_zero() {
-            true => (Trial::Skipped("--idle 0s"), Trial::Skipped("--idle 0s")),
-            false => {
-                let (stream, socket) = tokio::join!(patient.silence(idle), patient.websocket_silence(idle));
-                (trial(stream), trial(socket))
-            }
+        if idle.is_zero() {
+            return (Trial::Skipped("--idle 0s"), Trial::Skipped("--idle 0s"));
         }
+        let (stream, socket) = tokio::join!(patient.silence(idle), patient.websocket_silence(idle));
+        (trial(stream), trial(socket))
     };
     let quick = async {
         // Before the others, which would only be in its way.
