@@ -217,6 +217,19 @@ fn the_rules_for_endpoints_touch_no_clock_no_socket_and_no_task() {
 }
 
 #[test]
+fn what_the_doctor_finds_follows_from_what_was_measured_alone() {
+    let rules = ["cures", "findings", "front", "measured", "report", "timing"];
+    let rules = rules.map(|rule| format!("commands/doctor/{rule}.rs"));
+    let sources = sources();
+    assert!(rules.iter().all(|rule| sources.iter().any(|source| source.name == *rule)));
+    for source in sources.iter().filter(|source| rules.contains(&source.name)) {
+        for (number, line) in &source.lines {
+            assert_eq!(word(line, &WORLD), None, "src/{}:{number} is to be pure: {line}", source.name);
+        }
+    }
+}
+
+#[test]
 fn each_side_knows_the_other_only_through_the_bridge() {
     assert_not_known("`upstream` knows nothing of clients", &["upstream"], &["access", "edge", "bridge", "gateway"]);
     assert_not_known("`access` asks applications and knows no connection", &["access"], &["edge", "bridge", "gateway"]);
