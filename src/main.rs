@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use tidegate::commands::{check, connect, demo, dev_cert, exit, ledger, run, runtime, ticket};
+use tidegate::commands::{check, connect, demo, dev_cert, doctor, exit, ledger, run, runtime, ticket};
 use tidegate::process;
 use tidegate::telemetry::chain;
 
@@ -27,6 +27,8 @@ enum Command {
     Demo(demo::Args),
     /// A WebSocket client on the terminal
     Connect(connect::Args),
+    /// Probe the way to a gateway, and say what on it buffers, compresses, cuts or strips, and what usually cures that
+    Doctor(doctor::Args),
     /// Make a ticket, or show what one says, to find out why a client is not let in
     Ticket(ticket::Args),
     /// Show who still comes by WebSocket, and whom it would hit to switch it off
@@ -37,7 +39,9 @@ const EXIT_CODES: &str = "\
 Exit codes:
   0  done; for run: stopped on a signal, every client was told
   1  failed: an address is taken, a file cannot be written, nothing answers, a ticket is not accepted
+     doctor: there are errors or warnings
   2  the command line or the configuration is wrong; nothing was started
+     doctor: nothing could be probed
   3  run: stopped, but connections were still open at drain_timeout and were cut
      connect: the handshake was refused
   4  connect: the server closed with another code than 1000 or 1001, or the connection broke";
@@ -52,6 +56,7 @@ fn main() -> ExitCode {
         Command::DevCert(args) => dev_cert(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Connect(args) => connect(args),
+        Command::Doctor(args) => doctor(&args),
         Command::Ticket(args) => ticket::run(&args),
         Command::Ledger(args) => ledger::run(&args),
     }
@@ -72,6 +77,13 @@ fn connect(args: connect::Args) -> ExitCode {
             runtime.shutdown_background();
             code
         }
+        Err(error) => fail(&error.to_string()),
+    }
+}
+
+fn doctor(args: &doctor::Args) -> ExitCode {
+    match runtime(None) {
+        Ok(runtime) => runtime.block_on(doctor::run(args)),
         Err(error) => fail(&error.to_string()),
     }
 }

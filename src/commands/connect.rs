@@ -8,7 +8,7 @@ mod screen;
 mod target;
 #[cfg(test)]
 mod tests;
-mod transport;
+pub(super) mod transport;
 
 use std::io::IsTerminal;
 use std::path::PathBuf;

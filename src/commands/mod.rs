@@ -4,6 +4,7 @@ pub mod check;
 pub mod connect;
 pub mod demo;
 pub mod dev_cert;
+pub mod doctor;
 pub mod ledger;
 pub mod run;
 pub mod ticket;

@@ -1,13 +1,18 @@
 //! `diagnostics` and `diagnostics_token` of a listener: where `tidegate doctor` asks, and what it has to show.
 
+use std::sync::Arc;
+
 use http::uri::PathAndQuery;
 use secrecy::{ExposeSecret as _, SecretString};
 
+use super::field::Located;
 use super::pem::Files;
-use super::problem::quote;
+use super::problem::{line_number, quote};
 use super::reader::TableReader;
+use super::report::Report;
 use super::secret::secret;
 use crate::edge::diagnostic::Settings;
+use crate::edge::settings::{Listener, Route};
 
 /// Fewest characters of a token: 16 of them cannot be guessed.
 const LEAST_TOKEN: usize = 16;
@@ -48,8 +53,29 @@ pub(super) fn read(table: &mut TableReader<'_>, ticket_path: Option<&str>, files
     Some(Settings { path: path.into(), token })
 }
 
+/// Reports a route whose requests the endpoint of a listener would take.
+pub(super) fn check_paths(
+    listeners: &[Located<Listener>],
+    routes: &[Located<Arc<Route>>],
+    text: &str,
+    report: &Report,
+) {
+    for route in routes {
+        let path = &route.value.path;
+        let answers = |listener: &&Located<Listener>| {
+            listener.value.diagnostics.as_ref().is_some_and(|settings| settings.path == *path)
+        };
+        if let Some(listener) = listeners.iter().find(answers) {
+            let line = line_number(text, listener.span.start);
+            let message = format!("{} is where the listener in line {line} answers doctors", quote(path));
+            report.wrong(Some(route.span.clone()), message, "change the path, or `diagnostics` of the listener");
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use super::super::Config;
     use super::super::tests::{file, only, parse};
 
     fn listener(lines: &str) -> String {
@@ -76,7 +102,16 @@ mod tests {
         assert!(
             only(&listener("diagnostics_token = { env = \"PATH\" }")).contains("has no effect without `diagnostics`")
         );
-        let short = "diagnostics = \"/d\"\ndiagnostics_token = { env = \"CARGO_PKG_VERSION\" }";
-        assert!(only(&listener(short)).contains("`diagnostics_token` must be 16 visible characters"));
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("short"), "0123456789abcde\n").unwrap();
+        let short = listener("diagnostics = \"/d\"\ndiagnostics_token = { file = \"short\" }");
+        let problems = Config::parse(&short, "tidegate.toml", folder.path()).unwrap_err().to_string();
+        assert!(problems.contains("`diagnostics_token` must be 16 visible characters"), "{problems}");
+    }
+
+    #[test]
+    fn a_route_in_the_place_of_the_endpoint_is_told() {
+        let text = listener("diagnostics = \"/chat\"");
+        assert!(only(&text).contains("`/chat` is where the listener in line 3 answers doctors"), "{}", only(&text));
     }
 }

@@ -13,7 +13,8 @@ use super::problem::{Problem, Problems, line_number, quote};
 use super::reader::TableReader;
 use super::report::Report;
 use super::{
-    Config, Server, admin, auth, identity, ledger, listener, log, redis, route, server, syntax, ticket, upstream,
+    Config, Server, admin, auth, diagnostics, identity, ledger, listener, log, redis, route, server, syntax, ticket,
+    upstream,
 };
 use crate::access::revoked;
 use crate::edge::settings::Listener;
@@ -127,6 +128,7 @@ fn config(table: &DeTable<'_>, text: &str, files: Files<'_>) -> Config {
     let routes: Vec<_> = file.sections("route").into_iter().filter_map(|table| route::read(table, known)).collect();
     route::check_overlaps(&routes, text, files.report);
     route::check_names(&routes, text, files.report);
+    diagnostics::check_paths(&listeners, &routes, text, files.report);
     if !ticket.as_ref().is_some_and(|ticket| ticket.shared) {
         ticket::check_issued(&listeners, &routes, files.report);
     }

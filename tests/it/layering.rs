@@ -215,53 +215,27 @@ fn the_websocket_codec_touches_no_socket() {
     });
 }
 
-#[test]
-fn the_rules_for_tunnels_touch_no_clock_no_socket_and_no_chance() {
-    let rules = ["answer", "frames", "rules", "settings"].map(|rule| format!("tunnel/{rule}.rs"));
+/// Asserts that these files of a folder are there, and that none of their lines names what it must not.
+fn assert_pure(folder: &str, files: &[&str], world: &[&str]) {
+    let names: Vec<_> = files.iter().map(|file| format!("{folder}/{file}.rs")).collect();
     let sources = sources();
-    assert!(rules.iter().all(|rule| sources.iter().any(|source| source.name == *rule)));
-    for source in sources.iter().filter(|source| rules.contains(&source.name)) {
+    for name in names {
+        let source = sources.iter().find(|source| source.name == name);
+        let source = source.unwrap_or_else(|| panic!("src/{name} is to be pure, and is not there"));
         for (number, line) in &source.lines {
-            assert_eq!(word(line, &WORLD), None, "src/{}:{number} is to be pure: {line}", source.name);
+            assert_eq!(word(line, world), None, "src/{name}:{number} is to be pure: {line}");
         }
     }
 }
 
 #[test]
-fn the_rules_for_endpoints_touch_no_clock_no_socket_and_no_task() {
-    let rules = ["balance", "breaker", "health", "pacer"].map(|rule| format!("upstream/{rule}.rs"));
-    let sources = sources();
-    assert!(rules.iter().all(|rule| sources.iter().any(|source| source.name == *rule)));
+fn rules_that_live_beside_their_io_touch_none_of_it() {
+    assert_pure("tunnel", &["answer", "frames", "rules", "settings"], &WORLD);
+    assert_pure("proxy", &["request", "response"], &WORLD);
+    assert_pure("ledger", &["book", "client", "count", "phase", "report"], &WORLD);
+    assert_pure("commands/doctor", &["cures", "findings", "front", "measured", "report", "timing"], &WORLD);
     let world = ["tokio::", "hyper::", "Instant::now", "SystemTime::now", ".elapsed()", "now_v7", "Mutex", "Atomic"];
-    for source in sources.iter().filter(|source| rules.contains(&source.name)) {
-        for (number, line) in &source.lines {
-            assert_eq!(word(line, &world), None, "src/{}:{number} is to be pure: {line}", source.name);
-        }
-    }
-}
-
-#[test]
-fn what_the_ledger_counts_is_told_to_it_with_the_time() {
-    let pure = ["book", "client", "count", "phase", "report"].map(|file| format!("ledger/{file}.rs"));
-    let sources = sources();
-    assert!(pure.iter().all(|name| sources.iter().any(|source| source.name == *name)));
-    for source in sources.iter().filter(|source| pure.contains(&source.name)) {
-        for (number, line) in &source.lines {
-            assert_eq!(word(line, &WORLD), None, "src/{}:{number} is to be pure: {line}", source.name);
-        }
-    }
-}
-
-#[test]
-fn the_rules_for_heads_of_the_proxy_touch_no_clock_no_socket_and_no_task() {
-    let rules = ["request", "response"].map(|rule| format!("proxy/{rule}.rs"));
-    let sources = sources();
-    assert!(rules.iter().all(|rule| sources.iter().any(|source| source.name == *rule)));
-    for source in sources.iter().filter(|source| rules.contains(&source.name)) {
-        for (number, line) in &source.lines {
-            assert_eq!(word(line, &WORLD), None, "src/{}:{number} is to be pure: {line}", source.name);
-        }
-    }
+    assert_pure("upstream", &["balance", "breaker", "health", "pacer"], &world);
 }
 
 #[test]

@@ -13,11 +13,13 @@ mod cluster;
 
 mod corpus;
 mod demo_page;
+mod doctor;
 mod down;
 mod edge;
 mod endpoints;
 mod forwarded;
 mod identity;
+mod in_front;
 mod keepalive;
 mod layering;
 mod legacy;

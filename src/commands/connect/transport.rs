@@ -15,8 +15,11 @@ use tokio_rustls::TlsConnector;
 
 use super::target::Target;
 
+/// As browsers do for wss: a server that also speaks HTTP/2 must not choose it.
+const ALPN: [&[u8]; 1] = [b"http/1.1"];
+
 /// Whose certificates are good enough.
-pub(super) enum Trust<'a> {
+pub(in crate::commands) enum Trust<'a> {
     /// Those of the authorities that the system trusts.
     System,
     /// Those in a PEM file, and what they have signed.
@@ -27,7 +30,7 @@ pub(super) enum Trust<'a> {
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum TransportError {
+pub(in crate::commands) enum TransportError {
     #[error("cannot connect to {host}:{port}")]
     Connect { host: String, port: u16, source: io::Error },
     #[error("{host:?} is no name that a certificate can be for")]
@@ -47,7 +50,7 @@ pub(super) enum TransportError {
 }
 
 /// A byte stream that a WebSocket can live on.
-pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+pub(in crate::commands) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
@@ -55,7 +58,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 pub(super) async fn open(target: &Target, trust: &Trust<'_>) -> Result<Box<dyn Stream>, TransportError> {
     let (host, port) = (target.host.clone(), target.port);
     // What is wrong with a file should be said before anything is sent to a server.
-    let tls = if target.tls { Some(connector(trust)?) } else { None };
+    let tls = if target.tls { Some(connector(trust, &ALPN)?) } else { None };
     let tcp = match TcpStream::connect((host.as_str(), port)).await {
         Ok(tcp) => tcp,
         Err(source) => return Err(TransportError::Connect { host, port, source }),
@@ -73,7 +76,8 @@ pub(super) async fn open(target: &Target, trust: &Trust<'_>) -> Result<Box<dyn S
     }
 }
 
-fn connector(trust: &Trust<'_>) -> Result<TlsConnector, TransportError> {
+/// What makes TLS of a connection and verifies who is there. `alpn` are the protocols on offer, the best first.
+pub(in crate::commands) fn connector(trust: &Trust<'_>, alpn: &[&[u8]]) -> Result<TlsConnector, TransportError> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
@@ -86,8 +90,7 @@ fn connector(trust: &Trust<'_>) -> Result<TlsConnector, TransportError> {
             .with_custom_certificate_verifier(Arc::new(AcceptAnyone { provider }))
             .with_no_client_auth(),
     };
-    // As browsers do for wss: a server that also speaks HTTP/2 must not choose it.
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
     Ok(TlsConnector::from(Arc::new(config)))
 }
 

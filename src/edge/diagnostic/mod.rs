@@ -32,7 +32,7 @@ use crate::protocol::diagnostic::{
 use crate::protocol::headers::{self, EVENT_STREAM};
 use crate::protocol::problem::Problem;
 
-/// Answers that may be under way at once on one listener; a doctor needs three.
+/// Answers that may be under way at once on one listener; a doctor needs four.
 const MOST_AT_ONCE: usize = 32;
 
 /// Requests of one address in a minute: a doctor makes about twenty, and behind a proxy all have one address.
@@ -208,8 +208,7 @@ async fn receive(mut body: Incoming, nonce: &str) -> Result<Upload, Problem> {
         let left = UPLOAD_TIMEOUT.saturating_sub(began.elapsed());
         let frame = tokio::time::timeout(left, body.frame()).await.map_err(|_| late())?;
         let Some(frame) = frame else { return Ok(upload) };
-        let frame =
-            frame.map_err(|_| Problem::new(StatusCode::BAD_REQUEST, "bad-body", "the body broke off"))?;
+        let frame = frame.map_err(|_| Problem::new(StatusCode::BAD_REQUEST, "bad-body", "the body broke off"))?;
         let Ok(piece) = frame.into_data() else { continue };
         let at = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
         upload.arrived(at, piece.len() as u64);

@@ -172,7 +172,7 @@ mod tests {
         for name in ["cookie", "authorization", "x-forwarded-for", "forwarded", "x-real-ip", "x-api-key", "host"] {
             fields.insert(HeaderName::from_static(name), HeaderValue::from_static("S3CRET"));
         }
-        fields.insert("via", HeaderValue::from_static("1.1 edge"));
+        fields.insert(header::VIA, HeaderValue::from_static("1.1 edge"));
         let seen = Seen::of(&fields, Version::HTTP_11, "127.0.0.1:9".parse().unwrap(), true, "n1");
         let json = serde_json::to_string(&seen).unwrap();
         assert!(!json.contains("S3CRET"), "{json}");

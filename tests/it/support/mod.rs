@@ -4,6 +4,7 @@ pub(crate) mod access;
 pub(crate) mod application;
 pub(crate) mod chromium;
 pub(crate) mod client;
+pub(crate) mod front;
 pub(crate) mod gateway;
 pub(crate) mod http;
 pub(crate) mod keys;
