@@ -71,7 +71,8 @@ pub(super) fn agreed(
     for (name, value) in fields {
         let word = folded(name.as_str());
         if !NOT_PASSED.contains(&word.as_str()) && !word.starts_with("tidegate-") && !named(name) {
-            if let Some(value) = copy(value) {
+            if let Some(mut value) = copy(value) {
+                value.set_sensitive(*name == header::SET_COOKIE);
                 passed.append(name.clone(), value);
             }
         }

@@ -155,7 +155,10 @@ fn passed(client: &HeaderMap, settings: &Settings) -> HeaderMap {
             continue;
         }
         for value in client.get_all(name) {
-            fields.append(name.clone(), value.clone());
+            let mut value = value.clone();
+            // Not to be shown, wherever the request is.
+            value.set_sensitive(*name == header::AUTHORIZATION);
+            fields.append(name.clone(), value);
         }
     }
     fields
@@ -177,8 +180,8 @@ fn tell(
         }
     }
     let Some((audience, signer)) = settings.identity_token.as_ref().zip(signer) else { return Ok(()) };
-    let said = signer.say(identity, audience, id).map_err(|error| too_large(&error))?;
-    match signer.sign(&said, now) {
+    let claims = signer.say(identity, audience, id).map_err(|error| too_large(&error))?;
+    match signer.sign(&claims, now) {
         Ok(signed) => {
             if let Ok(mut token) = HeaderValue::try_from(signed.token) {
                 token.set_sensitive(true);
