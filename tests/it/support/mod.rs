@@ -6,6 +6,8 @@ pub(crate) mod chromium;
 pub(crate) mod client;
 pub(crate) mod gateway;
 pub(crate) mod http;
+pub(crate) mod http2;
+pub(crate) mod http2_frames;
 pub(crate) mod keys;
 pub(crate) mod legacy;
 pub(crate) mod process;
