@@ -88,7 +88,7 @@ impl Frames {
         let mut rest = bytes;
         while !rest.is_empty() {
             let whole = bytes.len() - rest.len();
-            let used = self.to_frame_end(rest).map_err(|how| Breach { whole, how })?;
+            let used = self.follow_frame(rest).map_err(|how| Breach { whole, how })?;
             rest = rest.get(used..).unwrap_or_default();
         }
         Ok(())
@@ -102,7 +102,7 @@ impl Frames {
             return 0;
         }
         let mut probe = *self;
-        probe.to_frame_end(bytes).unwrap_or(bytes.len())
+        probe.follow_frame(bytes).unwrap_or(bytes.len())
     }
 
     /// Whether no frame has begun that has not ended: a frame of our own may stand here.
@@ -130,7 +130,7 @@ impl Frames {
     }
 
     /// Goes on to the end of the frame that is arriving, or of the bytes; gives how many were used, one at least.
-    fn to_frame_end(&mut self, bytes: &[u8]) -> Result<usize, &'static str> {
+    fn follow_frame(&mut self, bytes: &[u8]) -> Result<usize, &'static str> {
         let mut used = 0;
         let mut frame = if let Some(frame) = self.frame {
             frame

@@ -48,17 +48,23 @@ pub(super) struct Lane {
     /// Masks close frames of ours, for a backend; `None` for a client.
     key: Option<[u8; 4]>,
     phase: Phase,
-    /// The source may send more that is passed on.
-    is_open: bool,
-    /// The source has not ended.
-    is_live: bool,
-    /// The source has sent what is no frame.
-    is_broken: bool,
+    source: Source,
     /// A close frame was told of.
     is_closed: bool,
     is_unflushed: bool,
     /// Whether bytes have moved since this was last asked.
     has_moved: bool,
+}
+
+/// What is still to come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    /// More that is passed on.
+    Open,
+    /// More, but it has sent what is no frame.
+    Broken,
+    /// Nothing.
+    Ended,
 }
 
 #[derive(Debug)]
@@ -81,9 +87,7 @@ impl Lane {
             limit,
             key,
             phase: Phase::Passing,
-            is_open: true,
-            is_live: true,
-            is_broken: false,
+            source: Source::Open,
             is_closed: false,
             is_unflushed: false,
             has_moved: false,
@@ -121,7 +125,9 @@ impl Lane {
         mut sink: Option<&mut (impl AsyncWrite + Unpin)>,
     ) -> Poll<Event> {
         // Nothing more will come of who is gone.
-        self.is_open &= source.is_some();
+        if source.is_none() {
+            self.source = Source::Ended;
+        }
         for _ in 0..READS_PER_POLL {
             let Some(sink) = sink.as_deref_mut().filter(|_| !matches!(self.phase, Phase::Shut)) else {
                 return self.poll_discard(cx, source);
@@ -158,7 +164,9 @@ impl Lane {
             Phase::Ending(_) | Phase::Saying | Phase::Shut => false,
         };
         let room = self.limit.saturating_sub(self.held.len()).min(READ);
-        let Some(source) = source.filter(|_| is_wanted && self.is_open && room > 0) else { return Poll::Pending };
+        let Some(source) = source.filter(|_| is_wanted && self.source == Source::Open && room > 0) else {
+            return Poll::Pending;
+        };
         let mut buffer = [MaybeUninit::uninit(); READ];
         let mut buffer = ReadBuf::uninit(buffer.get_mut(..room).unwrap_or_default());
         if let Err(event) = ready!(self.poll_read(cx, source, &mut buffer)) {
@@ -171,7 +179,7 @@ impl Lane {
             Ok(taken) => (taken, None),
             Err((taken, event)) => (taken, Some(event)),
         };
-        if !self.is_broken {
+        if self.source != Source::Broken {
             self.held.extend(bytes.get(taken..).unwrap_or_default());
         }
         Poll::Ready(event.map_or(Ok(()), Err))
@@ -186,7 +194,7 @@ impl Lane {
                 self.held = close_frame(code, &reason, self.key).into();
             }
             // Nothing more will come of the frame that has begun.
-            Phase::Ending(Last::Close(..)) if self.held.is_empty() && !self.is_open => return cut_off(),
+            Phase::Ending(Last::Close(..)) if self.held.is_empty() && self.source != Source::Open => return cut_off(),
             Phase::Ending(Last::RestAndClose(code, reason)) if self.held.is_empty() => {
                 if !is_between {
                     return cut_off();

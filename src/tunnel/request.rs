@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::settings::{Host, Settings};
 use crate::bridge::open::{Asked, too_large};
 use crate::identity::Identity;
-use crate::identity::signer::Signer;
+use crate::identity::signer::{Signed, Signer};
 use crate::identity::told;
 use crate::protocol::headers::{self, folded};
 use crate::protocol::problem::Problem;
@@ -182,8 +182,8 @@ fn tell(
     let Some((audience, signer)) = settings.identity_token.as_ref().zip(signer) else { return Ok(()) };
     let claims = signer.say(identity, audience, id).map_err(|error| too_large(&error))?;
     match signer.sign(&claims, now) {
-        Ok(signed) => {
-            if let Ok(mut token) = HeaderValue::try_from(signed.token) {
+        Ok(Signed { token, .. }) => {
+            if let Ok(mut token) = HeaderValue::try_from(token) {
                 token.set_sensitive(true);
                 fields.insert(headers::TIDEGATE_IDENTITY, token);
             }

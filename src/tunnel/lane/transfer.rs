@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::{Event, Lane, Phase, READ, READS_PER_POLL};
+use super::{Event, Lane, Phase, READ, READS_PER_POLL, Source};
 use crate::tunnel::frames::{Breach, Frames};
 use crate::tunnel::rules::Last;
 
@@ -26,7 +26,7 @@ impl Lane {
             Err(error) if error.kind() != io::ErrorKind::UnexpectedEof => Event::SourceLost(error),
             Ok(()) | Err(_) => Event::Ended,
         };
-        (self.is_open, self.is_live) = (false, false);
+        self.source = Source::Ended;
         Poll::Ready(Err(event))
     }
 
@@ -37,7 +37,7 @@ impl Lane {
         source: Option<&mut (impl AsyncRead + Unpin)>,
     ) -> Poll<Event> {
         self.held = VecDeque::new();
-        let Some(source) = source.filter(|_| self.is_live) else { return Poll::Pending };
+        let Some(source) = source.filter(|_| self.source != Source::Ended) else { return Poll::Pending };
         let mut buffer = [MaybeUninit::uninit(); READ];
         for _ in 0..READS_PER_POLL {
             let mut buffer = ReadBuf::uninit(&mut buffer);
@@ -130,7 +130,7 @@ impl Lane {
         };
         let Err(breach) = after.follow(bytes.get(..length).unwrap_or_default()) else { return Ok((length, after)) };
         if breach.whole == 0 {
-            (self.is_open, self.is_broken) = (false, true);
+            self.source = Source::Broken;
             return Err(breach);
         }
         let mut after = self.frames;
