@@ -364,7 +364,7 @@ async fn a_client_that_does_not_read_stops_its_backend_and_loses_nothing() {
             assert_eq!(client.next().await, Seen::Binary(message.clone()));
         }
     };
-    must("all messages", async { tokio::join!(writer, reader) }).await;
+    Box::pin(must("all messages", async { tokio::join!(writer, reader) })).await;
 }
 
 #[tokio::test]
