@@ -70,10 +70,13 @@ pub(super) fn agreed(
     let mut passed = HeaderMap::new();
     for (name, value) in fields {
         let word = folded(name.as_str());
-        if !NOT_PASSED.contains(&word.as_str()) && !word.starts_with("tidegate-") && !named(name) {
-            if let Some(value) = copy(value) {
-                passed.append(name.clone(), value);
-            }
+        if !NOT_PASSED.contains(&word.as_str())
+            && !word.starts_with("tidegate-")
+            && !named(name)
+            && let Some(mut value) = copy(value)
+        {
+            value.set_sensitive(*name == header::SET_COOKIE);
+            passed.append(name.clone(), value);
         }
     }
     Ok(Agreed { subprotocol: subprotocol.and_then(copy), fields: passed })

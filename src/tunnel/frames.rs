@@ -88,7 +88,7 @@ impl Frames {
         let mut rest = bytes;
         while !rest.is_empty() {
             let whole = bytes.len() - rest.len();
-            let used = self.to_frame_end(rest).map_err(|how| Breach { whole, how })?;
+            let used = self.follow_frame(rest).map_err(|how| Breach { whole, how })?;
             rest = rest.get(used..).unwrap_or_default();
         }
         Ok(())
@@ -102,7 +102,7 @@ impl Frames {
             return 0;
         }
         let mut probe = *self;
-        probe.to_frame_end(bytes).unwrap_or(bytes.len())
+        probe.follow_frame(bytes).unwrap_or(bytes.len())
     }
 
     /// Whether no frame has begun that has not ended: a frame of our own may stand here.
@@ -130,7 +130,7 @@ impl Frames {
     }
 
     /// Goes on to the end of the frame that is arriving, or of the bytes; gives how many were used, one at least.
-    fn to_frame_end(&mut self, bytes: &[u8]) -> Result<usize, &'static str> {
+    fn follow_frame(&mut self, bytes: &[u8]) -> Result<usize, &'static str> {
         let mut used = 0;
         let mut frame = if let Some(frame) = self.frame {
             frame
@@ -212,22 +212,15 @@ impl Frames {
                 return Err("a control frame is longer than 125 bytes");
             }
         }
-        let length = match second & 0x7f {
-            126 => 2,
-            127 => 8,
-            _ => 0,
-        };
-        Ok(2 + length + if self.masked { 4 } else { 0 })
+        Ok(2 + length_size(second & 0x7f) + if self.masked { 4 } else { 0 })
     }
 
     fn read_header(&self) -> Result<Frame, &'static str> {
         let [first, second, rest @ ..] = self.header;
-        let [a, b, c, d, e, f, g, h, i, j, k, l] = rest;
-        let (left, key) = match second & 0x7f {
-            126 => (u64::from(u16::from_be_bytes([a, b])), [c, d, e, f]),
-            127 => (u64::from_be_bytes([a, b, c, d, e, f, g, h]), [i, j, k, l]),
-            length => (u64::from(length), [a, b, c, d]),
-        };
+        let short = second & 0x7f;
+        let size = length_size(short);
+        let long = rest.iter().take(size).fold(0, |length, byte| length << 8 | u64::from(*byte));
+        let left = if size == 0 { u64::from(short) } else { long };
         if left >> 63 != 0 {
             return Err("the length of a frame has its highest bit set");
         }
@@ -237,8 +230,20 @@ impl Frames {
             _ => Kind::Data { is_final: first & 0x80 != 0 },
         };
         // What is not masked has no key, and 0 changes nothing.
-        let key = if self.masked { key } else { [0; 4] };
+        let mut key = [0; 4];
+        if self.masked {
+            key.iter_mut().zip(rest.iter().skip(size)).for_each(|(place, byte)| *place = *byte);
+        }
         Ok(Frame { kind, key, at: 0, left })
+    }
+}
+
+/// How many bytes the length takes behind the two that every header has.
+const fn length_size(short: u8) -> usize {
+    match short {
+        126 => 2,
+        127 => 8,
+        _ => 0,
     }
 }
 

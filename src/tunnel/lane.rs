@@ -1,5 +1,7 @@
 //! The bytes of one direction: read, watched, written, and held only while the other side does not take them.
 
+mod transfer;
+
 use std::collections::VecDeque;
 use std::io;
 use std::mem::MaybeUninit;
@@ -46,17 +48,23 @@ pub(super) struct Lane {
     /// Masks close frames of ours, for a backend; `None` for a client.
     key: Option<[u8; 4]>,
     phase: Phase,
-    /// The source may send more that is passed on.
-    is_open: bool,
-    /// The source has not ended.
-    is_live: bool,
-    /// The source has sent what is no frame.
-    is_broken: bool,
+    source: Source,
     /// A close frame was told of.
     is_closed: bool,
     is_unflushed: bool,
     /// Whether bytes have moved since this was last asked.
     has_moved: bool,
+}
+
+/// What is still to come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    /// More that is passed on.
+    Open,
+    /// More, but it has sent what is no frame.
+    Broken,
+    /// Nothing.
+    Ended,
 }
 
 #[derive(Debug)]
@@ -79,9 +87,7 @@ impl Lane {
             limit,
             key,
             phase: Phase::Passing,
-            is_open: true,
-            is_live: true,
-            is_broken: false,
+            source: Source::Open,
             is_closed: false,
             is_unflushed: false,
             has_moved: false,
@@ -118,6 +124,10 @@ impl Lane {
         mut source: Option<&mut (impl AsyncRead + Unpin)>,
         mut sink: Option<&mut (impl AsyncWrite + Unpin)>,
     ) -> Poll<Event> {
+        // Nothing more will come of who is gone.
+        if source.is_none() {
+            self.source = Source::Ended;
+        }
         for _ in 0..READS_PER_POLL {
             let Some(sink) = sink.as_deref_mut().filter(|_| !matches!(self.phase, Phase::Shut)) else {
                 return self.poll_discard(cx, source);
@@ -154,7 +164,9 @@ impl Lane {
             Phase::Ending(_) | Phase::Saying | Phase::Shut => false,
         };
         let room = self.limit.saturating_sub(self.held.len()).min(READ);
-        let Some(source) = source.filter(|_| is_wanted && self.is_open && room > 0) else { return Poll::Pending };
+        let Some(source) = source.filter(|_| is_wanted && self.source == Source::Open && room > 0) else {
+            return Poll::Pending;
+        };
         let mut buffer = [MaybeUninit::uninit(); READ];
         let mut buffer = ReadBuf::uninit(buffer.get_mut(..room).unwrap_or_default());
         if let Err(event) = ready!(self.poll_read(cx, source, &mut buffer)) {
@@ -167,128 +179,10 @@ impl Lane {
             Ok(taken) => (taken, None),
             Err((taken, event)) => (taken, Some(event)),
         };
-        if !self.is_broken {
+        if self.source != Source::Broken {
             self.held.extend(bytes.get(taken..).unwrap_or_default());
         }
         Poll::Ready(event.map_or(Ok(()), Err))
-    }
-
-    /// Reads something; the end of the source is an error here.
-    fn poll_read(
-        &mut self,
-        cx: &mut Context<'_>,
-        source: &mut (impl AsyncRead + Unpin),
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<Result<(), Event>> {
-        let event = match ready!(Pin::new(source).poll_read(cx, buffer)) {
-            Ok(()) if !buffer.filled().is_empty() => return Poll::Ready(Ok(())),
-            // A peer that ends TCP and leaves TLS as it is has ended all the same.
-            Err(error) if error.kind() != io::ErrorKind::UnexpectedEof => Event::SourceLost(error),
-            Ok(()) | Err(_) => Event::Ended,
-        };
-        (self.is_open, self.is_live) = (false, false);
-        Poll::Ready(Err(event))
-    }
-
-    /// Drops what still comes.
-    fn poll_discard(&mut self, cx: &mut Context<'_>, source: Option<&mut (impl AsyncRead + Unpin)>) -> Poll<Event> {
-        self.held = VecDeque::new();
-        let Some(source) = source.filter(|_| self.is_live) else { return Poll::Pending };
-        let mut buffer = [MaybeUninit::uninit(); READ];
-        for _ in 0..READS_PER_POLL {
-            let mut buffer = ReadBuf::uninit(&mut buffer);
-            if let Err(event) = ready!(self.poll_read(cx, source, &mut buffer)) {
-                return Poll::Ready(event);
-            }
-        }
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    }
-
-    /// Writes what is held, as far as the sink takes it and may have it.
-    fn write_held(&mut self, cx: &mut Context<'_>, sink: &mut (impl AsyncWrite + Unpin)) -> Result<(), Event> {
-        while !self.held.is_empty() {
-            let mut held = std::mem::take(&mut self.held);
-            let (front, _) = held.as_slices();
-            let (length, written) = (front.len(), self.write(cx, sink, front));
-            let (taken, event) = match written {
-                Ok(taken) => (taken, None),
-                Err((taken, event)) => (taken, Some(event)),
-            };
-            held.drain(..taken);
-            // Empty, or not to be passed on, it costs nothing; an idle tunnel holds no buffer.
-            if !held.is_empty() && !matches!(event, Some(Event::Broke(_))) {
-                self.held = held;
-            }
-            if let Some(event) = event {
-                return Err(event);
-            }
-            if taken < length {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    /// Writes what the sink takes and may have of `bytes`; gives how much that was, also where something came of it.
-    fn write(
-        &mut self,
-        cx: &mut Context<'_>,
-        sink: &mut (impl AsyncWrite + Unpin),
-        bytes: &[u8],
-    ) -> Result<usize, (usize, Event)> {
-        let mut done = 0;
-        loop {
-            let rest = bytes.get(done..).unwrap_or_default();
-            let (allowed, after) = match self.allowed(rest) {
-                Ok(allowed) => allowed,
-                Err(breach) => return Err((bytes.len(), Event::Broke(breach))),
-            };
-            let allowed = rest.get(..allowed).unwrap_or_default();
-            if allowed.is_empty() {
-                return Ok(done);
-            }
-            let taken = match Pin::new(&mut *sink).poll_write(cx, allowed) {
-                Poll::Ready(Ok(0)) => return Err((done, Event::SinkLost(io::ErrorKind::WriteZero.into()))),
-                Poll::Ready(Ok(taken)) => taken,
-                Poll::Ready(Err(error)) => return Err((done, Event::SinkLost(error))),
-                Poll::Pending => return Ok(done),
-            };
-            done += taken;
-            (self.is_unflushed, self.has_moved) = (true, true);
-            if matches!(self.phase, Phase::Saying) {
-                continue;
-            }
-            if taken == allowed.len() {
-                self.frames = after;
-            } else {
-                // All of them are frames.
-                let _ = self.frames.follow(allowed.get(..taken).unwrap_or_default());
-            }
-            if let Some(closed) = self.frames.closed().filter(|_| !self.is_closed) {
-                self.is_closed = true;
-                return Err((done, Event::Closed(closed.code)));
-            }
-        }
-    }
-
-    /// How many of the next bytes the sink may have, and how its frames stand behind them.
-    fn allowed(&mut self, bytes: &[u8]) -> Result<(usize, Frames), Breach> {
-        let mut after = self.frames;
-        let length = match &self.phase {
-            Phase::Saying => return Ok((bytes.len(), after)),
-            Phase::Ending(Last::Close(..)) => self.frames.rest_of_frame(bytes),
-            _ => bytes.len(),
-        };
-        let Err(breach) = after.follow(bytes.get(..length).unwrap_or_default()) else { return Ok((length, after)) };
-        if breach.whole == 0 {
-            (self.is_open, self.is_broken) = (false, true);
-            return Err(breach);
-        }
-        let mut after = self.frames;
-        // Those before it are frames.
-        let _ = after.follow(bytes.get(..breach.whole).unwrap_or_default());
-        Ok((breach.whole, after))
     }
 
     /// Says what comes last, once that is due; pending while it is being said.
@@ -300,7 +194,7 @@ impl Lane {
                 self.held = close_frame(code, &reason, self.key).into();
             }
             // Nothing more will come of the frame that has begun.
-            Phase::Ending(Last::Close(..)) if self.held.is_empty() && !self.is_open => return cut_off(),
+            Phase::Ending(Last::Close(..)) if self.held.is_empty() && self.source != Source::Open => return cut_off(),
             Phase::Ending(Last::RestAndClose(code, reason)) if self.held.is_empty() => {
                 if !is_between {
                     return cut_off();
@@ -327,20 +221,6 @@ impl Lane {
         };
         self.phase = Phase::Shut;
         Poll::Ready(Some(event))
-    }
-
-    /// Has the sink send what it was given: never ready but with the loss of it.
-    fn poll_flush(&mut self, cx: &mut Context<'_>, sink: &mut (impl AsyncWrite + Unpin)) -> Poll<Event> {
-        if !self.is_unflushed {
-            return Poll::Pending;
-        }
-        match ready!(Pin::new(sink).poll_flush(cx)) {
-            Ok(()) => {
-                self.is_unflushed = false;
-                Poll::Pending
-            }
-            Err(error) => Poll::Ready(Event::SinkLost(error)),
-        }
     }
 }
 

@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::settings::{Host, Settings};
 use crate::bridge::open::{Asked, too_large};
 use crate::identity::Identity;
-use crate::identity::signer::Signer;
+use crate::identity::signer::{Signed, Signer};
 use crate::identity::told;
 use crate::protocol::forwarded;
 use crate::protocol::headers::{self, folded};
@@ -156,7 +156,10 @@ fn passed(client: &HeaderMap, settings: &Settings) -> HeaderMap {
             continue;
         }
         for value in client.get_all(name) {
-            fields.append(name.clone(), value.clone());
+            let mut value = value.clone();
+            // Not to be shown, wherever the request is.
+            value.set_sensitive(*name == header::AUTHORIZATION);
+            fields.append(name.clone(), value);
         }
     }
     fields
@@ -178,10 +181,10 @@ fn tell(
         }
     }
     let Some((audience, signer)) = settings.identity_token.as_ref().zip(signer) else { return Ok(()) };
-    let said = signer.say(identity, audience, id).map_err(|error| too_large(&error))?;
-    match signer.sign(&said, now) {
-        Ok(signed) => {
-            if let Ok(mut token) = HeaderValue::try_from(signed.token) {
+    let claims = signer.say(identity, audience, id).map_err(|error| too_large(&error))?;
+    match signer.sign(&claims, now) {
+        Ok(Signed { token, .. }) => {
+            if let Ok(mut token) = HeaderValue::try_from(token) {
                 token.set_sensitive(true);
                 fields.insert(headers::TIDEGATE_IDENTITY, token);
             }

@@ -75,19 +75,34 @@ pub(super) struct Orders {
 /// How one side stands.
 #[derive(Debug, Default)]
 struct Peer {
-    /// It has been told, or is being told, its last.
-    ordered: bool,
-    /// Our stream to it has ended.
-    shut: bool,
+    told: Told,
     /// Its stream to us has ended.
     ended: bool,
+}
+
+/// How far our stream to one side has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Told {
+    /// It gets what the other side sends.
+    #[default]
+    Nothing,
+    /// It is being told its last.
+    Last,
+    /// It has ended.
+    Shut,
     /// There is no connection to it any more.
-    gone: bool,
+    Gone,
 }
 
 impl Peer {
-    const fn is_done(&self) -> bool {
-        self.gone || (self.shut && self.ended)
+    fn is_done(&self) -> bool {
+        self.told == Told::Gone || (self.told == Told::Shut && self.ended)
+    }
+
+    fn advance(&mut self, told: Told) {
+        if self.told != Told::Gone {
+            self.told = told;
+        }
     }
 }
 
@@ -131,8 +146,8 @@ impl Rules {
     fn take_note(&mut self, input: Input) {
         match input {
             Input::Ended(side) => self.peer(side).ended = true,
-            Input::Shut(side) => self.peer(side).shut = true,
-            Input::Lost(side) => self.peer(side).gone = true,
+            Input::Shut(side) => self.peer(side).advance(Told::Shut),
+            Input::Lost(side) => self.peer(side).advance(Told::Gone),
             _ => {}
         }
     }
@@ -202,11 +217,11 @@ impl Rules {
     fn order_unless_told(&mut self, side: Side, to_it: Option<Last>) -> Orders {
         match side {
             Side::Client => {
-                let rest = (!self.backend.ordered).then_some(Last::Rest);
+                let rest = (self.backend.told == Told::Nothing).then_some(Last::Rest);
                 self.order(to_it, rest)
             }
             Side::Backend => {
-                let rest = (!self.client.ordered).then_some(Last::Rest);
+                let rest = (self.client.told == Told::Nothing).then_some(Last::Rest);
                 self.order(rest, to_it)
             }
         }
@@ -227,8 +242,11 @@ impl Rules {
 
     fn order(&mut self, client: Option<Last>, backend: Option<Last>) -> Orders {
         for (peer, last) in [(&mut self.client, &client), (&mut self.backend, &backend)] {
-            peer.ordered |= last.is_some();
-            peer.gone |= *last == Some(Last::Drop);
+            match last {
+                None => {}
+                Some(Last::Drop) => peer.advance(Told::Gone),
+                Some(_) => peer.advance(Told::Last),
+            }
         }
         Orders { client, backend }
     }

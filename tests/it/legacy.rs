@@ -2,18 +2,27 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::{SinkExt as _, StreamExt as _};
 use http::Method;
+use rcgen::CertifiedKey;
+use rustls::ServerConfig;
+use rustls::pki_types::PrivateKeyDer;
+use rustls::pki_types::pem::PemObject as _;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio_rustls::TlsAcceptor;
 use tokio_tungstenite::tungstenite::protocol::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::Frame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 
 use crate::support::access::{self, Desk};
 use crate::support::client::Refusal;
+use crate::support::gateway::certificates;
 use crate::support::http::plain;
+use crate::support::http2::Http2;
 use crate::support::legacy::{OldBackend, OldSocket};
 use crate::support::process::{GatewayProcess, Process};
 use crate::support::{Client, Seen, TestGateway, must};
@@ -64,9 +73,8 @@ async fn messages_of_every_size_pass_both_ways() {
 #[tokio::test]
 async fn fragments_stay_fragments_and_pings_between_them_stay_there() {
     let Scene { mut client, old, gateway: _gateway, .. } = Scene::with("").await;
-    let part = |opcode, is_final, text: &'static str| {
-        Message::Frame(Frame::message(text, OpCode::Data(opcode), is_final))
-    };
+    let part =
+        |opcode, is_final, text: &'static str| Message::Frame(Frame::message(text, OpCode::Data(opcode), is_final));
     client.send(part(Data::Text, false, "Hel")).await;
     client.send(Message::Ping(Bytes::from_static(b"between"))).await;
     client.send(part(Data::Continue, true, "lo")).await;
@@ -97,8 +105,10 @@ async fn the_backend_sees_the_clients_handshake_and_the_client_the_backends_answ
         ("x-forwarded-for", "10.9.8.7"),
     ];
     let answered = [("sec-websocket-protocol", "app.v1"), ("set-cookie", "a=1"), ("set-cookie", "b=2")];
-    let (client, old) =
-        tokio::join!(Client::ask(&gateway, "/chat?room=7&ticket=x&token=theirs", &asked), backend.accept_with(&answered));
+    let (client, old) = tokio::join!(
+        Client::ask(&gateway, "/chat?room=7&ticket=x&token=theirs", &asked),
+        backend.accept_with(&answered)
+    );
     let client = client.unwrap();
     assert_eq!(old.target, "/chat?room=7&token=theirs");
     for (name, value) in [
@@ -354,7 +364,7 @@ async fn a_client_that_does_not_read_stops_its_backend_and_loses_nothing() {
             assert_eq!(client.next().await, Seen::Binary(message.clone()));
         }
     };
-    must("all messages", async { tokio::join!(writer, reader) }).await;
+    Box::pin(must("all messages", async { tokio::join!(writer, reader) })).await;
 }
 
 #[tokio::test]
@@ -391,7 +401,8 @@ async fn the_rules_for_tickets_and_origins_hold_as_on_the_bridge() {
     let toml = format!("{}{}", access::SECTIONS, backend.toml("auth = \"ticket\"", ""));
     let gateway = TestGateway::from_files(&toml, access::files());
     let ticket = Desk::of(&gateway).ticket("ada").await;
-    let elsewhere = Client::ask(&gateway, &format!("/chat?ticket={ticket}"), &[("origin", "https://evil.example")]).await;
+    let elsewhere =
+        Client::ask(&gateway, &format!("/chat?ticket={ticket}"), &[("origin", "https://evil.example")]).await;
     assert_eq!(elsewhere.err().map(|refusal| refusal.status), Some(403));
     let offered = format!("tidegate.ticket.{ticket}, app.v1, tidegate");
     let asked = [("sec-websocket-protocol", offered.as_str())];
@@ -403,6 +414,116 @@ async fn the_rules_for_tickets_and_origins_hold_as_on_the_bridge() {
         let refusal = Client::ask(&gateway, &target, &[]).await.err().unwrap();
         assert_eq!(refusal.status, 401, "{target}: none, or one that was used");
     }
+}
+
+#[tokio::test]
+async fn a_tunnel_ends_with_the_proof_that_it_was_let_in_with() {
+    let backend = OldBackend::start().await;
+    let toml = format!("{}{}", access::SECTIONS, backend.toml("auth = \"bearer\"", ""));
+    let gateway = TestGateway::from_files(&toml, access::files());
+    let token = access::bearer_with(&json!({"sub": "ada", "exp": access::now() + 2}));
+    let authorization = format!("Bearer {token}");
+    let asked = [("authorization", authorization.as_str())];
+    let (client, mut old) = tokio::join!(Client::ask(&gateway, "/chat", &asked), backend.accept());
+    let (code, reason) = client.unwrap().closed().await;
+    assert_eq!((code, reason.split(':').next()), (1008, Some("expired")));
+    assert!(matches!(old.next().await, Seen::Close(1001, _)));
+}
+
+#[tokio::test]
+async fn an_endpoint_that_cannot_be_reached_leaves_the_client_to_the_next() {
+    let backend = OldBackend::start().await;
+    let gone = OldBackend::start().await.address;
+    let both = format!("endpoints = [\"http://{gone}\", \"http://{}\"]", backend.address);
+    let one = format!("endpoints = [\"http://{}\"]", backend.address);
+    let gateway = TestGateway::from_toml(&backend.toml("", "").replace(&one, &both));
+    // More often than a breaker lets pass, and equals take turns.
+    for _ in 0..12 {
+        let (_client, old) = tokio::join!(Client::connect(&gateway), backend.accept());
+        assert_eq!(old.target, "/chat");
+    }
+}
+
+#[tokio::test]
+async fn over_http2_the_backend_notices_no_difference() {
+    let backend = OldBackend::start().await;
+    let gateway = TestGateway::from_toml(&backend.toml("", ""));
+    let mut http2 = Http2::connect(&gateway).await;
+    let asked = [("sec-websocket-protocol", "app.v1"), ("cookie", "a=1"), ("cookie", "b=2")];
+    let answered = [("sec-websocket-protocol", "app.v1"), ("set-cookie", "c=3")];
+    let (client, mut old) = tokio::join!(http2.websocket("/chat?room=7", &asked), backend.accept_with(&answered));
+    let mut client = client.unwrap();
+    assert_eq!(old.target, "/chat?room=7");
+    for (name, value) in [
+        ("host", &*format!("localhost:{}", gateway.address().port())),
+        ("upgrade", "websocket"),
+        ("sec-websocket-version", "13"),
+        ("sec-websocket-protocol", "app.v1"),
+        ("cookie", "a=1; b=2"),
+    ] {
+        assert_eq!(old.field(name), value, "{name}");
+    }
+    assert_eq!(
+        (&client.answer["sec-websocket-protocol"], &client.answer["set-cookie"]),
+        (&"app.v1".parse().unwrap(), &"c=3".parse().unwrap())
+    );
+    assert!(!client.answer.contains_key("sec-websocket-accept") && !client.answer.contains_key("upgrade"));
+    let large = "tide ".repeat(100_000);
+    client.text(&large).await;
+    assert_eq!(old.next().await, Seen::Text(large.clone()));
+    old.text(&large).await;
+    assert_eq!(client.next().await, Seen::Text(large));
+    old.close(4002, "theirs").await;
+    assert_eq!(client.closed().await, (4002, "theirs".to_owned()));
+
+    let (client, mut old) = tokio::join!(http2.websocket("/chat", &[]), backend.accept());
+    client.unwrap().vanish();
+    assert_eq!(old.next().await, Seen::Lost);
+    // The others of its connection are not touched by that.
+    let (mut client, mut old) = {
+        let (client, old) = tokio::join!(http2.websocket("/chat", &[]), backend.accept());
+        (client.unwrap(), old)
+    };
+    let sides = async {
+        let (closed, backend) = tokio::join!(client.closed(), old.next());
+        assert_eq!((closed.0, matches!(backend, Seen::Close(1001, _))), (1001, true));
+        drop(old);
+    };
+    let (drained, ()) = tokio::join!(gateway.stop(), sides);
+    assert_eq!(drained.cut, 0);
+}
+
+#[tokio::test]
+async fn a_backend_with_tls_is_asked_over_http1_alone() {
+    let CertifiedKey { cert, signing_key } = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let key = PrivateKeyDer::from_pem_slice(signing_key.serialize_pem().as_bytes()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let mut config = config.with_no_client_auth().with_single_cert(vec![cert.der().clone()], key).unwrap();
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+
+    let backend = OldBackend::start().await;
+    let files = certificates();
+    access::write(files.path(), "ca.pem", &cert.pem());
+    let (plain, secure) = (
+        format!("http://{}\"]", backend.address),
+        format!("https://localhost:{}\"]\nca = \"ca.pem\"", backend.address.port()),
+    );
+    let gateway = TestGateway::from_files(&backend.toml("", "").replace(&plain, &secure), files);
+    let served = async {
+        let stream = must("the TLS handshake", acceptor.accept(backend.next().await)).await.unwrap();
+        assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"http/1.1"[..]));
+        tokio_tungstenite::accept_async(stream).await.unwrap()
+    };
+    let (mut client, mut old) = tokio::join!(Client::connect(&gateway), served);
+    client.text("through TLS twice").await;
+    let heard = must("the message", old.next()).await.unwrap().unwrap();
+    assert_eq!(heard, Message::Text("through TLS twice".into()));
+    old.send(heard).await.unwrap();
+    assert_eq!(client.next().await, Seen::text("through TLS twice"));
+    drop(old);
+    assert_eq!(client.closed().await.0, 1012);
 }
 
 /// An echo of the Python library `websockets`, which compresses if it is asked to.
@@ -430,7 +551,10 @@ async fn clients_and_backends_compress_between_themselves() {
         let opened = &client.stdout.json()[0];
         assert!(opened["extensions"].to_string().to_ascii_lowercase().contains("deflate"), "{opened}");
         let line = gateway.closed_line().await;
-        assert_eq!((&line["cause"], &line["messages_up"], &line["messages_down"]), (&json!("client-closed"), &json!(15), &json!(15)));
+        assert_eq!(
+            (&line["cause"], &line["messages_up"], &line["messages_down"]),
+            (&json!("client-closed"), &json!(15), &json!(15))
+        );
         assert!(line["bytes_up"].as_u64().unwrap() < 1 << 20, "compressed all the way: {line}");
     }
 }

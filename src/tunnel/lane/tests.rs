@@ -66,7 +66,7 @@ async fn bytes_pass_as_they_come_and_nothing_is_held() {
 #[tokio::test]
 async fn a_sink_that_takes_nothing_stops_the_reading_of_the_source() {
     let mut scene = Scene::new(16);
-    let large = [&[0x82, 127, 0, 0, 0, 0, 0, 0, 0xff, 0xf0][..], &[7; 0xfff0]].concat();
+    let large = [&[0x82, 127, 0, 0, 0, 0, 0, 0, 0xff, 0xf0][..], &vec![7; 0xfff0]].concat();
     scene.write(&large).await;
     assert!(scene.turn().await.is_none());
     assert_eq!(scene.lane.held(), LIMIT);

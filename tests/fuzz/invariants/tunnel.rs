@@ -22,7 +22,11 @@ fn read(bytes: &[u8], masked: bool) -> Found {
         if (second & 0x80 != 0) != masked || (is_control && (first & 0x80 == 0 || short > 125)) {
             return Found { is_broken: true, ..found };
         }
-        let length_size = [0, 2, 8][(short.max(125) - 125) as usize];
+        let length_size = match short {
+            126 => 2,
+            127 => 8,
+            _ => 0,
+        };
         let header = 2 + length_size + if masked { 4 } else { 0 };
         if rest.len() < header {
             return found;
@@ -39,7 +43,7 @@ fn read(bytes: &[u8], masked: bool) -> Found {
         if there < length {
             return found;
         }
-        found.whole += header + there as usize;
+        found.whole += header + usize::try_from(there).unwrap();
         found.messages += u64::from(!is_control && first & 0x80 != 0);
     }
 }

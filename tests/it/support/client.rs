@@ -8,23 +8,23 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use http::{HeaderMap, Response};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
-use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message};
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, Role};
 use tokio_tungstenite::tungstenite::{self, Utf8Bytes};
 
 use super::gateway::TestGateway;
 use super::must;
 
 /// A connected WebSocket client.
-pub(crate) struct Client {
-    socket: WebSocketStream<TlsStream<TcpStream>>,
-    /// Fields of the 101.
+pub(crate) struct Client<S = TlsStream<TcpStream>> {
+    socket: WebSocketStream<S>,
+    /// Fields of the answer that let it in.
     pub(crate) answer: HeaderMap,
 }
 
@@ -90,6 +90,18 @@ impl Client {
         }
     }
 
+    /// The TLS stream under the WebSocket, for bytes that the library would not send.
+    pub(crate) fn into_raw(self) -> TlsStream<TcpStream> {
+        self.socket.into_inner()
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
+    /// Speaks over a stream on which the handshake is done.
+    pub(crate) async fn over(stream: S, answer: HeaderMap) -> Self {
+        Self { socket: WebSocketStream::from_raw_socket(stream, Role::Client, None).await, answer }
+    }
+
     pub(crate) async fn text(&mut self, text: &str) {
         self.send(Message::Text(text.into())).await;
     }
@@ -147,11 +159,6 @@ impl Client {
     /// Drops the socket without a close frame.
     pub(crate) fn vanish(self) {
         drop(self.socket);
-    }
-
-    /// The TLS stream under the WebSocket, for bytes that the library would not send.
-    pub(crate) fn into_raw(self) -> TlsStream<TcpStream> {
-        self.socket.into_inner()
     }
 }
 

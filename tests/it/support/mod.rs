@@ -7,6 +7,8 @@ pub(crate) mod client;
 pub(crate) mod front;
 pub(crate) mod gateway;
 pub(crate) mod http;
+pub(crate) mod http2;
+pub(crate) mod http2_frames;
 pub(crate) mod keys;
 pub(crate) mod legacy;
 pub(crate) mod process;
