@@ -229,9 +229,7 @@ fn ledger(ledger: &Ledger) -> [Family; 5] {
         identities.add([&sums.route], sums.identities);
         addresses.add([&sums.route], sums.addresses);
     }
-    if ledger.is_kept() {
-        failed.add([], ledger.writes_failed());
-    }
+    failed.add([], ledger.writes_failed());
     [handshakes, phases, identities, addresses, failed]
 }
 

@@ -184,12 +184,6 @@ impl Ledger {
         self.writes_failed.load(Relaxed)
     }
 
-    /// Whether it outlives the process.
-    #[must_use]
-    pub const fn is_kept(&self) -> bool {
-        self.kept
-    }
-
     fn client(&self, fields: &HeaderMap) -> Client {
         let named = self.client_header.as_ref().and_then(|name| fields.get(name));
         named.and_then(|value| Client::of_header(value.as_bytes())).unwrap_or_else(|| {

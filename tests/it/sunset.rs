@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use tokio::net::TcpSocket;
 use tokio::task::JoinSet;
 
-use crate::support::access::{SECTIONS, bearer, files};
+use crate::support::access::{Desk, SECTIONS, bearer, files, guarded};
 use crate::support::chromium::Page;
 use crate::support::http::{Answered, exchange, plain};
 use crate::support::process::{GatewayProcess, Process, tidegate};
@@ -196,25 +196,20 @@ async fn off_is_410_with_a_link_and_asks_nobody_while_everything_else_on_the_rou
 #[tokio::test]
 async fn a_ticket_is_not_spent_by_a_phase_that_refuses() {
     let upstream = FakeUpstream::start().await;
-    let brownout = |percent: u8| {
-        let start = in_seconds(-60);
-        let toml = crate::support::access::guarded(&upstream, "\"ticket\"", SECTIONS);
-        TestGateway::from_files(
-            &format!(
-                "{toml}\n[route.sunset]\nphase = \"brownout\"\n\
-                 brownout = {{ percent = {percent}, windows = [{{ start = \"{start}\", duration = \"1h\" }}] }}\n"
-            ),
-            files(),
-        )
-    };
-    let gateway = brownout(100);
-    let desk = crate::support::access::Desk { address: gateway.address(), tls: gateway.tls.clone() };
-    let ticket = desk.ticket_with(&bearer("ada")).await;
-    let target = format!("/chat?ticket={ticket}");
+    let sections = format!("[admin]\naddress = \"127.0.0.1:0\"\n{SECTIONS}");
+    let toml = guarded(&upstream, "\"ticket\"", &sections);
+    let window = format!("{{ start = \"{}\", duration = \"1h\" }}", in_seconds(-60));
+    let sunset = format!("phase = \"brownout\"\nbrownout = {{ percent = 100, windows = [{window}] }}");
+    let gateway = TestGateway::from_files(&format!("{toml}\n[route.sunset]\n{sunset}\n"), files());
+    let desk = Desk { address: gateway.address(), tls: gateway.tls.clone() };
+    let target = format!("/chat?ticket={}", desk.ticket_with(&bearer("ada")).await);
     for _ in 0..2 {
         let refused = Client::ask(&gateway, &target, &[]).await.err().unwrap();
         assert!(refused.status == 503 && refused.body.contains("websocket-brownout"), "{refused:?}");
     }
+    let admin = gateway.gateway.admin_address().unwrap();
+    let metrics = plain(admin, Method::GET, "/metrics", &[], "").await.body;
+    assert!(metrics.contains("\ntidegate_tickets_redeemed_total 0\n"), "{metrics}");
 }
 
 /// Two routes, `chat` for anybody and `members` by token, with a ledger in a folder that outlives the gateway.
