@@ -155,7 +155,8 @@ impl Reception {
         let refused =
             |error| BindError { address: settings.address, source: io::Error::new(io::ErrorKind::InvalidInput, error) };
         let tls = settings.tls.clone();
-        let tls = tls.map(|certificates| tls::server_config(certificates, settings.clients.clone(), settings.http2.enabled));
+        let tls =
+            tls.map(|certificates| tls::server_config(certificates, settings.clients.clone(), settings.http2.enabled));
         let tls = tls.transpose().map_err(refused)?;
         Ok(Self { tls, settings })
     }

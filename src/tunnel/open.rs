@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use http::header::{HeaderMap, HeaderValue};
 use http::StatusCode;
+use http::header::{HeaderMap, HeaderValue};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_tungstenite::tungstenite::handshake::client::generate_key;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
@@ -24,7 +24,7 @@ use crate::identity::signer::Signer;
 use crate::protocol::problem::Problem;
 use crate::session::lifetime::Lifetime;
 use crate::telemetry::{self, Opening};
-use crate::upstream::{Switched, Upstream, UpgradeAnswer};
+use crate::upstream::{Switched, UpgradeAnswer, Upstream};
 
 /// A route's pass-through with the upstream that its settings name.
 #[derive(Clone, Debug)]

@@ -64,9 +64,8 @@ async fn messages_of_every_size_pass_both_ways() {
 #[tokio::test]
 async fn fragments_stay_fragments_and_pings_between_them_stay_there() {
     let Scene { mut client, old, gateway: _gateway, .. } = Scene::with("").await;
-    let part = |opcode, is_final, text: &'static str| {
-        Message::Frame(Frame::message(text, OpCode::Data(opcode), is_final))
-    };
+    let part =
+        |opcode, is_final, text: &'static str| Message::Frame(Frame::message(text, OpCode::Data(opcode), is_final));
     client.send(part(Data::Text, false, "Hel")).await;
     client.send(Message::Ping(Bytes::from_static(b"between"))).await;
     client.send(part(Data::Continue, true, "lo")).await;
@@ -97,8 +96,10 @@ async fn the_backend_sees_the_clients_handshake_and_the_client_the_backends_answ
         ("x-forwarded-for", "10.9.8.7"),
     ];
     let answered = [("sec-websocket-protocol", "app.v1"), ("set-cookie", "a=1"), ("set-cookie", "b=2")];
-    let (client, old) =
-        tokio::join!(Client::ask(&gateway, "/chat?room=7&ticket=x&token=theirs", &asked), backend.accept_with(&answered));
+    let (client, old) = tokio::join!(
+        Client::ask(&gateway, "/chat?room=7&ticket=x&token=theirs", &asked),
+        backend.accept_with(&answered)
+    );
     let client = client.unwrap();
     assert_eq!(old.target, "/chat?room=7&token=theirs");
     for (name, value) in [
@@ -391,7 +392,8 @@ async fn the_rules_for_tickets_and_origins_hold_as_on_the_bridge() {
     let toml = format!("{}{}", access::SECTIONS, backend.toml("auth = \"ticket\"", ""));
     let gateway = TestGateway::from_files(&toml, access::files());
     let ticket = Desk::of(&gateway).ticket("ada").await;
-    let elsewhere = Client::ask(&gateway, &format!("/chat?ticket={ticket}"), &[("origin", "https://evil.example")]).await;
+    let elsewhere =
+        Client::ask(&gateway, &format!("/chat?ticket={ticket}"), &[("origin", "https://evil.example")]).await;
     assert_eq!(elsewhere.err().map(|refusal| refusal.status), Some(403));
     let offered = format!("tidegate.ticket.{ticket}, app.v1, tidegate");
     let asked = [("sec-websocket-protocol", offered.as_str())];
@@ -430,7 +432,10 @@ async fn clients_and_backends_compress_between_themselves() {
         let opened = &client.stdout.json()[0];
         assert!(opened["extensions"].to_string().to_ascii_lowercase().contains("deflate"), "{opened}");
         let line = gateway.closed_line().await;
-        assert_eq!((&line["cause"], &line["messages_up"], &line["messages_down"]), (&json!("client-closed"), &json!(15), &json!(15)));
+        assert_eq!(
+            (&line["cause"], &line["messages_up"], &line["messages_down"]),
+            (&json!("client-closed"), &json!(15), &json!(15))
+        );
         assert!(line["bytes_up"].as_u64().unwrap() < 1 << 20, "compressed all the way: {line}");
     }
 }

@@ -26,6 +26,7 @@ mod logs;
 mod manual;
 mod open;
 mod redis;
+mod reload;
 mod reopen;
 mod revocations;
 mod secrets;

@@ -344,7 +344,9 @@ impl World {
             match self.main {
                 StreamState::Open => self.main = StreamState::Waiting,
                 StreamState::Ending => {}
-                StreamState::Waiting | StreamState::Opening => panic!("there is no stream to give up"),
+                StreamState::Waiting | StreamState::Opening | StreamState::Legacy => {
+                    panic!("there is no stream to give up")
+                }
             }
             self.step(Input::StreamEnded(StreamEnd::Stalled, self.left));
         }
