@@ -168,3 +168,6 @@ fn header(table: &mut TableReader<'_>) -> Option<Option<HeaderName>> {
     }
     free.map(Some)
 }
+
+#[cfg(test)]
+mod tests;

@@ -30,6 +30,7 @@ mod reload;
 mod reopen;
 mod revocations;
 mod secrets;
+mod split;
 mod stop;
 mod strictness;
 mod ticket_command;
