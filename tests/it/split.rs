@@ -69,7 +69,7 @@ name = "chat"
 path = "/chat"
 auth = "{auth}"
 legacy = {{ upstream = "old" }}
-bridge = {{ upstream = "new", events = "/events", messages = "/messages" }}
+bridge = {{ upstream = "new", events = "/events", messages = "/messages", ping_interval = "1h", stall_timeout = "1h" }}
 
 [route.split]
 {split}
@@ -130,14 +130,14 @@ async fn handshake(gateway: SocketAddr, target: &str, fields: &str) -> (u16, Str
 
 /// The sides of a thousand identities.
 async fn sides(gateway: SocketAddr) -> Vec<String> {
-    let mut sides = Vec::new();
-    for client in 0..1000 {
+    let side = |client: usize| async move {
         let fields = format!("authorization: Bearer {}\r\n", bearer(&format!("client-{client}")));
         let (status, side) = handshake(gateway, "/chat", &fields).await;
         assert_eq!(status, 101);
-        sides.push(side);
-    }
-    sides
+        side
+    };
+    // A few at a time.
+    futures_util::stream::iter(0..1000).map(side).buffered(16).collect().await
 }
 
 async fn live(gateway: SocketAddr, subject: &str) -> WebSocketStream<TcpStream> {
@@ -150,8 +150,11 @@ async fn live(gateway: SocketAddr, subject: &str) -> WebSocketStream<TcpStream> 
 /// What comes back for a text.
 async fn answer(socket: &mut WebSocketStream<TcpStream>, text: &str) -> String {
     socket.send(Message::text(text)).await.unwrap();
-    let message = must("an answer", socket.next()).await.unwrap().unwrap();
-    message.into_text().unwrap().as_str().to_owned()
+    loop {
+        if let Message::Text(text) = must("an answer", socket.next()).await.unwrap().unwrap() {
+            return text.as_str().to_owned();
+        }
+    }
 }
 
 fn on_the_bridge(sides: &[String]) -> usize {
