@@ -103,9 +103,9 @@ impl Gateway {
     /// # Errors
     ///
     /// [`StartError`]; nothing is left running then.
-    pub fn start(config: Config, fallback: Option<Fallback>) -> Result<Self, StartError> {
-        let lasting = Lasting::new(&config, fallback)?;
-        Self::begin(&config, &lasting)
+    pub fn start(config: &Config, fallback: Option<Fallback>) -> Result<Self, StartError> {
+        let lasting = Lasting::new(config, fallback)?;
+        Self::begin(config, &lasting)
             .inspect_err(|_| {
                 // What was begun until then ends.
                 lasting.disconnect.cancel();

@@ -71,13 +71,13 @@ pub fn run(args: &Args) -> ExitCode {
             return ExitCode::from(exit::FAILED);
         }
     };
-    let code = runtime.block_on(serve(config, args));
+    let code = runtime.block_on(serve(&config, args));
     // What is left after the deadline does not hold the process.
     runtime.shutdown_background();
     code
 }
 
-async fn serve(config: Config, args: &Args) -> ExitCode {
+async fn serve(config: &Config, args: &Args) -> ExitCode {
     let signals = shutdown_signal().and_then(|stop| Ok((stop, signal(SignalKind::hangup())?)));
     let (stop, mut hangup) = match signals {
         Ok(signals) => signals,

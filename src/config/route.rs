@@ -71,7 +71,7 @@ pub(super) fn read(mut table: TableReader<'_>, known: Known<'_>) -> Option<Locat
         Some(name) => Arc::from(self::name(&name, report)?),
         None => default_name(host.as_ref(), path.value),
     };
-    let split = split?.map(|split| Arc::new(split.seeded_by(&name)));
+    let split = split.ok()?.map(|split| Arc::new(split.seeded_by(&name)));
     let path_pattern = Arc::from(path.value);
     let Target { bridge, legacy, proxy } = target?;
     if let Some(sunset) = sunset.as_ref().filter(|_| bridge.is_none() && legacy.is_none()) {
@@ -131,8 +131,12 @@ fn target(table: &mut TableReader<'_>, captures: Option<&[&str]>, known: Known<'
     Some(Target { bridge: bridge.flatten(), legacy: legacy.flatten(), proxy: proxy.flatten() })
 }
 
-/// How a route with two sides is split; a route with one is not, and the inner `None` says so.
-fn split(table: &mut TableReader<'_>, auth: Option<&Auth>, target: Option<&Target>) -> Option<Option<Split>> {
+/// How a route with two sides is split; one with a single side is not. What is wrong was reported.
+fn split(
+    table: &mut TableReader<'_>,
+    auth: Option<&Auth>,
+    target: Option<&Target>,
+) -> Result<Option<Split>, split::Reported> {
     let field = table.field("split");
     let has_identity = !matches!(auth, Some(Auth::None));
     let split = field.as_ref().map(|field| {
@@ -140,21 +144,21 @@ fn split(table: &mut TableReader<'_>, auth: Option<&Auth>, target: Option<&Targe
         split::read(table, has_identity)
     });
     // Which sides it has is not known where one of them is wrong.
-    let Target { bridge, legacy, .. } = target?;
+    let Target { bridge, legacy, .. } = target.ok_or(split::Reported)?;
     match (&field, bridge.is_some() && legacy.is_some()) {
         (None, true) => {
             let help =
                 "write [route.split] with bridge_percent = 0 to begin with, and below it what decides who goes where";
             table.lacks("`split`, which says who of the clients of `bridge` and `legacy` goes where", help);
-            None
+            Err(split::Reported)
         }
         (Some(field), false) => {
             let message = "`split` has no effect without both `bridge` and `legacy`";
             field.wrong(message, "take it out, or write the side that is missing");
-            None
+            Err(split::Reported)
         }
-        (None, false) => Some(None),
-        (Some(_), true) => split.flatten().map(Some),
+        (None, false) => Ok(None),
+        (Some(_), true) => split.flatten().map(Some).ok_or(split::Reported),
     }
 }
 

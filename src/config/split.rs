@@ -32,8 +32,12 @@ pub(super) fn read(mut table: TableReader<'_>, has_identity: bool) -> Option<Spl
     let header = header(&mut table);
     let falls_back = table.one_of("fallback", false, &[("none", false), ("legacy", true)]);
     table.finish();
-    Some(Split { share: share?, by: by?, seed, rules: rules?, header: header?, falls_back })
+    Some(Split { share: share?, by: by?, seed, rules: rules?, header: header.ok()?, falls_back })
 }
+
+/// Something is wrong, and was reported.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reported;
 
 /// In hundredths of a percent.
 fn percent(field: &Field<'_>) -> Option<u16> {
@@ -150,11 +154,11 @@ fn field_name(name: &Located<&str>, item: &Field<'_>) -> Option<HeaderName> {
     parsed
 }
 
-/// The answer's field; `None` inside is none.
-fn header(table: &mut TableReader<'_>) -> Option<Option<HeaderName>> {
-    let Some(text) = table.text("header") else { return Some(Some(HeaderName::from_static("tidegate-side"))) };
+/// The answer's field, if there is to be one. What is wrong was reported.
+fn header(table: &mut TableReader<'_>) -> Result<Option<HeaderName>, Reported> {
+    let Some(text) = table.text("header") else { return Ok(Some(HeaderName::from_static("tidegate-side"))) };
     if text.value.is_empty() {
-        return Some(None);
+        return Ok(None);
     }
     let name = HeaderName::try_from(text.value).ok();
     // Fields of the handshake and of HTTP itself mean something else.
@@ -166,5 +170,8 @@ fn header(table: &mut TableReader<'_>) -> Option<Option<HeaderName>> {
         let message = format!("{} cannot say which side it was", quote(text.value));
         table.report().wrong(Some(text.span), message, "write \"Tidegate-Side\", or \"\" to say it nowhere");
     }
-    free.map(Some)
+    free.map(Some).ok_or(Reported)
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,6 +9,7 @@ use super::credential::{self, Credential};
 use super::http::Connection;
 use super::routes::Found;
 use super::settings::Auth;
+use super::side::Shown;
 use super::site::Site;
 use crate::access::Proven;
 use crate::access::limits::Place;
@@ -57,7 +58,7 @@ impl Connection {
     ///
     /// What the client is answered that does not prove it.
     pub(super) async fn prove(&self, checked: &Checked<'_>) -> Result<Option<Proven>, Problem> {
-        if let Some(proven) = self.decided.as_ref().and_then(|decided| decided.take_proven()) {
+        if let Some(Shown(proven)) = self.decided.as_ref().and_then(|decided| decided.take_shown()) {
             return Ok(proven);
         }
         let Checked { head, found, host, site, credential, .. } = checked;

@@ -159,7 +159,8 @@ impl Reception {
         let refused =
             |error| BindError { address: settings.address, source: io::Error::new(io::ErrorKind::InvalidInput, error) };
         let tls = settings.tls.clone();
-        let tls = tls.map(|certificates| tls::server_config(certificates, settings.clients.clone(), settings.http2.enabled));
+        let tls =
+            tls.map(|certificates| tls::server_config(certificates, settings.clients.clone(), settings.http2.enabled));
         let tls = tls.transpose().map_err(refused)?;
         let diagnostics = settings.diagnostics.clone().map(Diagnostics::new).map(Arc::new);
         Ok(Self { tls, settings, diagnostics })

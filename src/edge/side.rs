@@ -13,7 +13,7 @@ use super::http::{Body, Connection};
 use super::routes::Found;
 use super::split::{Asking, Split};
 use super::upgrade::stopping;
-use crate::access::Proven;
+use crate::access::{Proven, lock};
 use crate::bridge;
 use crate::protocol::problem::Problem;
 use crate::telemetry::{Reason, Side, Turn};
@@ -23,14 +23,18 @@ use crate::tunnel;
 #[derive(Debug)]
 pub(super) struct Decided {
     turn: Turn,
-    /// Taken by the side. The inner `None` is a client that need not prove anything.
-    proven: Mutex<Option<Option<Proven>>>,
+    /// Taken by the side.
+    shown: Mutex<Option<Shown>>,
 }
+
+/// What a client has proven; `None` if it need not prove anything.
+#[derive(Debug)]
+pub(super) struct Shown(pub(super) Option<Proven>);
 
 impl Decided {
     /// What the client has proven, the first time that it is asked for.
-    pub(super) fn take_proven(&self) -> Option<Option<Proven>> {
-        crate::access::lock(&self.proven).take()
+    pub(super) fn take_shown(&self) -> Option<Shown> {
+        lock(&self.shown).take()
     }
 }
 
@@ -67,7 +71,7 @@ impl Connection {
             turn = Turn { side: Side::Legacy, reason: Reason::Fallback };
         }
         self.edge.bridges.registry().sides().count(&found.route.path, turn);
-        let decided = Arc::new(Decided { turn, proven: Mutex::new(Some(proven)) });
+        let decided = Arc::new(Decided { turn, shown: Mutex::new(Some(Shown(proven))) });
         let connection = Self { decided: Some(decided), ..self.clone() };
         let answered = match turn.side {
             Side::Bridge => connection.bridged(id, head, found, host, sides.bridge, upgrade).await,

@@ -229,7 +229,9 @@ async fn the_manual_has_every_metric_and_no_other() {
     );
     let toml = toml(&format!("http://{}", upstream.address), "", "");
     let proxied = "[[route]]\npath = \"/pages\"\nauth = \"none\"\nproxy = { upstream = \"app\" }\n";
-    let gateway = TestGateway::from_toml(&format!("{ADMIN}{sections}{toml}{proxied}"));
+    let split = "[[route]]\npath = \"/split\"\nauth = \"none\"\nlegacy = { upstream = \"app\" }\nsplit = { bridge_percent = 100 }\n\
+                 bridge = { upstream = \"app\", events = \"/e\", messages = \"/m\" }\n";
+    let gateway = TestGateway::from_toml(&format!("{ADMIN}{sections}{toml}{proxied}{split}"));
     let admin = gateway.gateway.admin_address().unwrap();
     let set = json!({"keys": [Signer::new("k", Algorithm::ES256).jwk()]});
     keys.next_open().await.answer(Answer::status(200).with("content-type", "application/json").body(set.to_string()));
@@ -238,6 +240,8 @@ async fn the_manual_has_every_metric_and_no_other() {
     let (mut client, _events) = open(&mut upstream, &gateway).await;
     client.close(1000, "").await;
     assert_eq!(Client::ask(&gateway, "/nowhere", &[]).await.err().unwrap().status, 404);
+    let no_room = async { upstream.next_open().await.answer(Answer::status(404)) };
+    assert_eq!(tokio::join!(Client::ask(&gateway, "/split", &[]), no_room).0.err().unwrap().status, 404);
     let counted = until(admin, "tidegate_connections_closed_total{route=\"/chat\",cause=\"client-closed\"}", 1).await;
     let page = get(admin, "/metrics").await;
     assert_eq!(page.field("content-type"), "application/openmetrics-text; version=1.0.0; charset=utf-8");

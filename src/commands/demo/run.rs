@@ -41,7 +41,7 @@ async fn serve(port: Option<u16>) -> Result<(), Failure> {
     let key = certified_key(&parts.certificate)?;
     let start = |port: u16| -> Result<Gateway, Failure> {
         let config = config(port, parts.backend.address(), &key)?;
-        Ok(Gateway::start(config, Some(parts.page.clone()))?)
+        Ok(Gateway::start(&config, Some(parts.page.clone()))?)
     };
     let gateway = match start(port.unwrap_or(USUAL_PORT)) {
         // Somebody has the usual port, and nobody asked for it.

@@ -32,8 +32,16 @@ fn made(query: &str, client: &[(&str, &str)], settings: &Settings, identity: Opt
     }
     let peer = SocketAddr::from(([192, 0, 2, 7], 40_000));
     let (captures, offered) = ([("room", "a%20b")], ["app.v2", "app.v1"]);
-    let asked =
-        Asked { head: &head, captures: &captures, host: "a.example", peer, tls: true, offered: &offered, identity, turn: None };
+    let asked = Asked {
+        head: &head,
+        captures: &captures,
+        host: "a.example",
+        peer,
+        tls: true,
+        offered: &offered,
+        identity,
+        turn: None,
+    };
     let pem = rcgen::KeyPair::generate().unwrap().serialize_pem();
     let key = PairedKey::new("k1".into(), Algorithm::ES256, pem.as_bytes()).unwrap();
     let signer = Arc::new(Signer::new(vec![key], "tidegate".into(), Duration::from_mins(1)).unwrap());

@@ -40,7 +40,7 @@ impl TestGateway {
     /// Any configuration, with the files that it names; clients trust `certs/dev.pem` if it is one of them.
     pub(crate) fn from_files(toml: &str, files: TempDir) -> Self {
         let config = Config::parse(toml, "test.toml", files.path()).unwrap_or_else(|problems| panic!("{problems}"));
-        let gateway = Gateway::start(config, None).unwrap();
+        let gateway = Gateway::start(&config, None).unwrap();
         Self { gateway, tls: trusting(&files.path().join("certs/dev.pem")), files }
     }
 
