@@ -29,7 +29,7 @@ impl Source for Channel {
 struct Scene {
     upstream: Option<mpsc::UnboundedSender<Option<Bytes>>>,
     body: Body,
-    head: response::Parts,
+    head: Parts,
     streams: Arc<Streams>,
     shutdown: CancellationToken,
 }
