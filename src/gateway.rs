@@ -125,7 +125,9 @@ impl Gateway {
         let proxied = Arc::new(proxy::registry::Registry::new(
             config.routes.iter().filter(|route| route.proxy.is_some()).map(|route| route.path.clone()),
         ));
-        let streams = Arc::new(proxy::stream::Streams::default());
+        let streams = Arc::new(proxy::stream::Streams::new(
+            config.routes.iter().filter(|route| route.proxy.is_some()).map(|route| route.path.clone()),
+        ));
         let limits = Limits::new(config.routes.iter().map(|route| route.limits), config.server.prefixes);
         let ticket_routes = config.routes.iter().filter(|route| route.auth.takes(Way::Ticket)).cloned().collect();
         let routes = RouteTable::build(config.routes).map_err(|_| StartError::Overlap)?;
@@ -173,6 +175,8 @@ impl Gateway {
             let draining = gateway.stop.shutdown.clone();
             let sources = admin::Sources {
                 registry,
+                proxied,
+                streams,
                 bridges,
                 door,
                 memory,

@@ -168,6 +168,8 @@ mod tests {
 
     fn sources() -> Sources {
         Sources {
+            proxied: Arc::default(),
+            streams: Arc::default(),
             bridges: crate::bridge::Bridges::default(),
             door: Arc::new(crate::access::Door::without_proofs()),
             registry: Arc::new(Registry::default()),

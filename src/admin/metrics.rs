@@ -14,6 +14,9 @@ use super::Sources;
 use crate::bridge::registry::{Handshake, Registry};
 use crate::bridge::{BreakerState, HealthState, UpstreamSnapshot};
 use crate::protocol::problem::Problem;
+use crate::proxy::answer::Ending;
+use crate::proxy::registry as proxied;
+use crate::proxy::stream::{Cause, Streams};
 use crate::session::StreamState;
 use crate::telemetry::metrics::{self as names, COUNTS, Metric, PREFIX};
 
@@ -28,6 +31,8 @@ pub(super) const MEDIA_TYPE: HeaderValue =
 /// 500 when it cannot be written, which would be a defect.
 pub(super) fn page(sources: &Sources) -> Result<String, Problem> {
     let mut families = connections(&sources.registry);
+    families.extend(proxied(&sources.proxied));
+    families.extend(native_streams(&sources.streams));
     families.extend(refusals(&sources.registry));
     families.extend(upstreams(&sources.bridges.snapshots()));
     families.extend(door(sources));
@@ -71,6 +76,50 @@ fn connections(registry: &Registry) -> Vec<Family> {
     families
 }
 
+fn native_streams(streams: &Streams) -> [Family; 5] {
+    let [mut open, mut opened, mut closed, mut heartbeats, mut away] = [
+        &names::NATIVE_STREAMS_OPEN,
+        &names::NATIVE_STREAMS_OPENED,
+        &names::NATIVE_STREAMS_CLOSED,
+        &names::NATIVE_HEARTBEATS,
+        &names::NATIVE_AWAY,
+    ]
+    .map(Family::new);
+    for (route, totals) in &streams.totals() {
+        open.add([route], totals.open);
+        opened.add([route], totals.opened);
+        heartbeats.add([route], totals.heartbeats);
+        away.add([route], totals.away);
+        for (cause, count) in Cause::ALL.iter().zip(totals.closed).filter(|(_, count)| *count > 0) {
+            closed.add([&**route, cause.label()], count);
+        }
+    }
+    [open, opened, closed, heartbeats, away]
+}
+
+fn proxied(registry: &proxied::Registry) -> [Family; 5] {
+    let [mut under_way, mut answers, mut ended, mut up, mut down] = [
+        &names::PROXIED_UNDER_WAY,
+        &names::PROXIED_ANSWERS,
+        &names::PROXIED_ENDED,
+        &names::PROXIED_UP,
+        &names::PROXIED_DOWN,
+    ]
+    .map(Family::new);
+    for (route, counted) in registry.snapshot() {
+        under_way.add([&*route], counted.under_way);
+        for (class, count) in proxied::CLASSES.iter().zip(counted.answered) {
+            answers.add([&*route, *class], count);
+        }
+        for (ending, count) in Ending::ALL.iter().zip(counted.endings) {
+            ended.add([&*route, ending.label()], count);
+        }
+        up.add([&*route], counted.bytes_up);
+        down.add([&*route], counted.bytes_down);
+    }
+    [under_way, answers, ended, up, down]
+}
+
 fn refusals(registry: &Registry) -> [Family; 2] {
     let mut requests = Family::new(&names::REQUESTS_REFUSED);
     for (kind, count) in registry.requests_refused() {
@@ -83,8 +132,9 @@ fn refusals(registry: &Registry) -> [Family; 2] {
     [requests, handshakes]
 }
 
-fn upstreams(upstreams: &[UpstreamSnapshot]) -> [Family; 8] {
+fn upstreams(upstreams: &[UpstreamSnapshot]) -> [Family; 9] {
     let mut streams = Family::new(&names::ENDPOINT_STREAMS);
+    let mut requests = Family::new(&names::ENDPOINT_REQUESTS);
     let mut http2 = Family::new(&names::ENDPOINT_HTTP2_CONNECTIONS);
     let mut idle = Family::new(&names::ENDPOINT_IDLE_CONNECTIONS);
     let mut healthy = Family::new(&names::ENDPOINT_HEALTHY);
@@ -97,6 +147,7 @@ fn upstreams(upstreams: &[UpstreamSnapshot]) -> [Family; 8] {
         for endpoint in &upstream.endpoints {
             let labels = [name, &endpoint.name];
             streams.add(labels, endpoint.streams as u64);
+            requests.add(labels, endpoint.requests as u64);
             http2.add(labels, endpoint.http2_connections as u64);
             idle.add(labels, endpoint.idle_connections as u64);
             healthy.add(labels, u64::from(endpoint.health != HealthState::Unhealthy));
@@ -117,7 +168,7 @@ fn upstreams(upstreams: &[UpstreamSnapshot]) -> [Family; 8] {
             granted.add([name, budget], snapshot.granted);
         }
     }
-    [streams, http2, idle, healthy, breakers, waiting, active, granted]
+    [streams, requests, http2, idle, healthy, breakers, waiting, active, granted]
 }
 
 fn door(sources: &Sources) -> [Family; 7] {

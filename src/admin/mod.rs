@@ -21,6 +21,7 @@ use crate::access::Door;
 use crate::bridge::Bridges;
 use crate::bridge::memory::Memory;
 use crate::bridge::registry::Registry;
+use crate::proxy;
 
 pub use server::{BindError, Server};
 
@@ -46,6 +47,10 @@ impl Default for Settings {
 pub struct Sources {
     /// Connections, and what was counted of them.
     pub registry: Arc<Registry>,
+    /// What was counted of the requests that are passed on.
+    pub proxied: Arc<proxy::registry::Registry>,
+    /// Event streams that are passed on.
+    pub streams: Arc<proxy::stream::Streams>,
     /// The upstreams.
     pub bridges: Bridges,
     /// Who is let in, and who was sent away.

@@ -45,7 +45,7 @@ breaker = {}
 limits = {}
 bridge = { reconnect = {} }
 legacy = {}
-proxy = { stream = {} }
+proxy = { request_headers = {}, response_headers = {}, stream = {} }
 ";
 
 /// The text of a file.

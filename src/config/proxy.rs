@@ -2,36 +2,182 @@
 
 use std::time::Duration;
 
+use http::uri::Authority;
+use http::{HeaderName, HeaderValue};
+use toml::de::DeValue;
+
+use super::problem::quote;
 use super::reader::TableReader;
+use super::report::Report;
 use super::route::Known;
-use super::{ANY_DURATION, bridge, stream};
+use super::{ANY_DURATION, bridge, names, stream, told};
+use crate::protocol::headers::{OURS, folded};
+use crate::protocol::hop;
+use crate::protocol::template::Template;
 use crate::proxy::{Cors, Edits, Host, Settings};
 
+/// Most bytes that a limit for bodies can say: one tebibyte, above which no limit can be meant.
+const MOST_BODY: usize = 1 << 40;
+
+/// What a header of an edit may be changed in.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Requests,
+    Answers,
+}
+
 /// Reads a proxy. `captures` are the names that templates may use, `None` if the path could not be read.
-pub(super) fn read(mut table: TableReader<'_>, _captures: Option<&[&str]>, known: Known<'_>) -> Option<Settings> {
+pub(super) fn read(mut table: TableReader<'_>, captures: Option<&[&str]>, known: Known<'_>) -> Option<Settings> {
     let help = "name one of the upstreams, as in upstream = \"app\" for [upstream.app]";
     let upstream = bridge::upstream(&mut table, known.upstreams, help);
+    let path = path(&mut table, captures);
+    let host = host(&mut table);
+    let request_headers = edits(&mut table, "request_headers", "route.proxy.request_headers", Side::Requests);
+    let response_headers = edits(&mut table, "response_headers", "route.proxy.response_headers", Side::Answers);
+    let set: Vec<HeaderName> = request_headers.set.iter().map(|(name, _)| name.clone()).collect();
+    let claim_headers = told::claim_headers(&mut table, known.claims, &set);
+    let identity_token = told::identity_token(&mut table, known.identity, upstream.as_ref());
+    let credential_params = credential_params(&mut table, known.ticket_param);
+    let max_request_body = table
+        .field("max_request_body")
+        .and_then(|field| field.size(0..=MOST_BODY))
+        .and_then(|size| u64::try_from(size).ok());
     let response_timeout = table.duration("response_timeout", Duration::from_secs(60), ANY_DURATION);
     let read_timeout = table.duration("read_timeout", Duration::from_secs(60), ANY_DURATION);
     let send_timeout = table.duration("send_timeout", Duration::from_secs(30), ANY_DURATION);
+    let retries = table.integer("retries", 1, 0..=10);
     let stream = stream::read(&mut table);
     let cors = table.one_of("cors", Cors::Route, &[("route", Cors::Route), ("upstream", Cors::Upstream)]);
     table.finish();
     Some(Settings {
         upstream: upstream?,
-        path: None,
-        host: Host::Client,
-        request_headers: Edits::default(),
-        response_headers: Edits::default(),
-        credential_params: vec![known.ticket_param.to_owned()],
-        claim_headers: Vec::new(),
-        identity_token: None,
-        max_request_body: None,
+        path,
+        host,
+        request_headers,
+        response_headers,
+        credential_params,
+        claim_headers,
+        identity_token,
+        max_request_body,
         response_timeout,
         read_timeout,
         send_timeout,
-        retries: 1,
+        retries: u32::try_from(retries).unwrap_or(1),
         stream,
         cors,
     })
+}
+
+fn path(table: &mut TableReader<'_>, captures: Option<&[&str]>) -> Option<Template> {
+    let text = table.text("path")?;
+    // Without the captures nothing true can be said about the placeholders.
+    let captures = captures?;
+    Template::parse(text.value, captures)
+        .map_err(|error| {
+            let help = match captures {
+                [] => "write a path such as \"/app\"; the path of this route captures nothing".to_owned(),
+                names @ [first, ..] => {
+                    format!("write a path such as \"/app/{{{first}}}\"; captured here: {}", names.join(", "))
+                }
+            };
+            table.report().wrong(Some(text.span), format!("`path` cannot be {}: {error}", quote(text.value)), help);
+        })
+        .ok()
+}
+
+/// `"client"`, `"upstream"`, or a name with an optional port.
+fn host(table: &mut TableReader<'_>) -> Host {
+    let Some(text) = table.text("host") else { return Host::Client };
+    match text.value {
+        "client" => return Host::Client,
+        "upstream" => return Host::Upstream,
+        _ => {}
+    }
+    // RFC 9112 section 3.2: a host and a port, and no user.
+    let name =
+        Authority::try_from(text.value).ok().filter(|name| !name.as_str().contains('@') && !name.host().is_empty());
+    match name.and_then(|name| HeaderValue::from_str(name.as_str()).ok()) {
+        Some(name) => Host::Name(name),
+        None => {
+            let help = "write \"client\", \"upstream\", or a host such as \"app.internal\"";
+            table.report().wrong(Some(text.span), format!("{} is no host", quote(text.value)), help);
+            Host::Client
+        }
+    }
+}
+
+/// `{ set = { .. }, remove = [ .. ] }`.
+fn edits(table: &mut TableReader<'_>, key: &'static str, section: &'static str, side: Side) -> Edits {
+    let Some(field) = table.field(key) else { return Edits::default() };
+    let Some(mut inner) = table.table_of(&field, section, format!("[{section}]")) else { return Edits::default() };
+    let report = inner.report();
+    let mut edits = Edits::default();
+    if let Some(field) = inner.field("set") {
+        let form = "write set = { \"X-Frame-Options\" = \"DENY\" }, a header and its value";
+        if let DeValue::Table(pairs) = field.value {
+            for (name, value) in pairs {
+                let header = name_of(name.get_ref(), name.span(), side, report);
+                let DeValue::String(text) = value.get_ref() else {
+                    report.wrong(
+                        Some(value.span()),
+                        format!("the value of {} must be a text", quote(name.get_ref())),
+                        form,
+                    );
+                    continue;
+                };
+                let Ok(value) = HeaderValue::from_str(text) else {
+                    let help = "take out line breaks and control characters";
+                    report.wrong(Some(value.span()), format!("{} cannot be the value of a header", quote(text)), help);
+                    continue;
+                };
+                edits.set.extend(header.map(|header| (header, value)));
+            }
+        } else {
+            field.wrong_type("a table of texts", form);
+        }
+    }
+    for text in inner.texts("remove").unwrap_or_default() {
+        edits.remove.extend(name_of(text.value, text.span, side, report));
+    }
+    inner.finish();
+    edits
+}
+
+/// A header that the configuration may change.
+fn name_of(text: &str, span: std::ops::Range<usize>, side: Side, report: &Report) -> Option<HeaderName> {
+    let refused = |why: &str, help: &str| {
+        report.wrong(Some(span.clone()), format!("{} cannot be changed: {why}", quote(text)), help);
+    };
+    let Ok(name) = HeaderName::from_bytes(text.as_bytes()) else {
+        refused("this is not the name of a header", "write a name such as \"X-Frame-Options\"");
+        return None;
+    };
+    let folded = HeaderName::try_from(folded(name.as_str())).unwrap_or_else(|_| name.clone());
+    if hop::is_framing(&folded) && !(side == Side::Answers && folded == "host") {
+        let help = if folded == "host" { "write it as the `host` of this proxy" } else { "take it out" };
+        refused("it leads the message, or says where it ends", help);
+        return None;
+    }
+    if OURS.contains(&folded) {
+        refused("the contract with the backend has a meaning for it", "take it out");
+        return None;
+    }
+    Some(name)
+}
+
+/// The parameters that do not go along. A ticket is ours to redeem, whatever else is a credential.
+fn credential_params(table: &mut TableReader<'_>, ticket: &str) -> Vec<String> {
+    let mut params = Vec::new();
+    for text in table.texts("credential_params").unwrap_or_default() {
+        if names::is_parameter(text.value) {
+            params.push(text.value.to_owned());
+        } else {
+            let message = format!("{} is not the name of a query parameter", quote(text.value));
+            table.report().wrong(Some(text.span), message, "use letters, digits, `-`, `_`, `.` and `~`");
+        }
+    }
+    if !params.iter().any(|param| param == ticket) {
+        params.push(ticket.to_owned());
+    }
+    params
 }

@@ -58,11 +58,27 @@ metrics! {
     QUEUED_UP = Gauge "queued_up", BYTES, ROUTE, "Bytes of client messages that wait for upstream.";
     QUEUED_DOWN = Gauge "queued_down", BYTES, ROUTE, "Bytes that wait for clients to read them.";
 
+    PROXIED_UNDER_WAY = Gauge "proxied_under_way", NUMBER, ROUTE, "Requests that were passed on and whose answers are not over.";
+    PROXIED_ANSWERS = Counter "proxied_answers", NUMBER, &["route", "status"],
+        "Answers of upstream that were passed on, by the class of their status.";
+    PROXIED_ENDED = Counter "proxied_ended", NUMBER, &["route", "cause"], "Answers that are over, by how they ended.";
+    PROXIED_UP = Counter "proxied_up", BYTES, ROUTE, "Bytes of the bodies of requests that were passed on.";
+    PROXIED_DOWN = Counter "proxied_down", BYTES, ROUTE, "Bytes of the bodies of answers that were passed on.";
+    NATIVE_STREAMS_OPEN = Gauge "native_streams_open", NUMBER, ROUTE, "Event streams that are passed on and open.";
+    NATIVE_STREAMS_OPENED = Counter "native_streams_opened", NUMBER, ROUTE, "Event streams that were passed on.";
+    NATIVE_STREAMS_CLOSED = Counter "native_streams_closed", NUMBER, &["route", "cause"],
+        "Event streams that were passed on and ended.";
+    NATIVE_HEARTBEATS = Counter "native_heartbeats", NUMBER, ROUTE,
+        "Heartbeats that were put in, of the event streams that have ended.";
+    NATIVE_AWAY = Counter "native_streams_away", NUMBER, ROUTE,
+        "Requests for an event stream that were answered by when to come back.";
+
     REQUESTS_REFUSED = Counter "requests_refused", NUMBER, &["kind"], "Requests that were answered by a refusal.";
     HANDSHAKES_REFUSED = Counter "handshakes_refused", NUMBER, &["reason"],
         "Client connections that ended before they could send a request.";
 
     ENDPOINT_STREAMS = Gauge "endpoint_streams", NUMBER, ENDPOINT, "Event streams that are open at an endpoint or being opened.";
+    ENDPOINT_REQUESTS = Gauge "endpoint_requests", NUMBER, ENDPOINT, "Requests of clients that an endpoint has and whose answers are not over.";
     ENDPOINT_HTTP2_CONNECTIONS = Gauge "endpoint_http2_connections", NUMBER, ENDPOINT, "HTTP/2 connections that take requests.";
     ENDPOINT_IDLE_CONNECTIONS = Gauge "endpoint_idle_connections", NUMBER, ENDPOINT, "HTTP/1.1 connections without a request.";
     ENDPOINT_HEALTHY = Gauge "endpoint_healthy", NUMBER, ENDPOINT,

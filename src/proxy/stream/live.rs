@@ -94,6 +94,13 @@ impl Entry {
 }
 
 impl Streams {
+    /// Shows these routes from the beginning, with nothing counted.
+    #[must_use]
+    pub fn new(routes: impl IntoIterator<Item = Arc<str>>) -> Self {
+        let routes = routes.into_iter().map(|route| (route, Totals::default())).collect();
+        Self { sent_away: OnceLock::new(), state: Mutex::new(State { live: HashMap::new(), routes }) }
+    }
+
     /// Asks this from now on whether what a client had proven was taken back; the first to be given counts.
     pub fn ask(&self, sent_away: impl Fn(&Holder) -> bool + Send + Sync + 'static) {
         let _ = self.sent_away.set(Box::new(sent_away));
