@@ -24,6 +24,7 @@ pub(crate) fn toml(endpoints: &[SocketAddr], upstream_keys: &str, proxy_keys: &s
 address = "127.0.0.1:0"
 [[listener]]
 address = "127.0.0.1:0"
+tls = false
 
 [upstream.app]
 endpoints = [{endpoints}]

@@ -7,6 +7,7 @@ pub(crate) mod client;
 pub(crate) mod gateway;
 pub(crate) mod http;
 pub(crate) mod keys;
+pub(crate) mod native;
 pub(crate) mod process;
 pub(crate) mod raw;
 pub(crate) mod redis;
