@@ -122,7 +122,7 @@ impl Gateway {
         let listeners = config.listeners.into_iter().map(Listener::bind).collect::<Result<Vec<_>, _>>()?;
         let admin = config.admin.as_ref().map(admin::Server::bind).transpose()?;
         let registry = Arc::new(Registry::new(config.routes.iter().map(|route| route.path.clone())));
-        let proxied = Arc::new(proxy::registry::Registry::new(
+        let passed = Arc::new(proxy::registry::Registry::new(
             config.routes.iter().filter(|route| route.proxy.is_some()).map(|route| route.path.clone()),
         ));
         let streams = Arc::new(proxy::stream::Streams::new(
@@ -147,7 +147,7 @@ impl Gateway {
             .with_signer(config.identity.clone());
         let proxies = Proxies::new(
             upstreams.iter().cloned(),
-            proxied.clone(),
+            passed.clone(),
             config.identity.clone(),
             gateway.stop.shutdown.clone(),
         )
@@ -175,7 +175,7 @@ impl Gateway {
             let draining = gateway.stop.shutdown.clone();
             let sources = admin::Sources {
                 registry,
-                proxied,
+                proxied: passed,
                 streams,
                 bridges,
                 door,

@@ -90,7 +90,7 @@ fn native_streams(streams: &Streams) -> [Family; 5] {
         opened.add([route], totals.opened);
         heartbeats.add([route], totals.heartbeats);
         away.add([route], totals.away);
-        for (cause, count) in Cause::ALL.iter().zip(totals.closed).filter(|(_, count)| *count > 0) {
+        for (cause, count) in Cause::ALL.iter().zip(totals.closed) {
             closed.add([&**route, cause.label()], count);
         }
     }

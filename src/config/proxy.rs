@@ -42,8 +42,8 @@ pub(super) fn read(mut table: TableReader<'_>, captures: Option<&[&str]>, known:
         .field("max_request_body")
         .and_then(|field| field.size(0..=MOST_BODY))
         .and_then(|size| u64::try_from(size).ok());
-    let response_timeout = table.duration("response_timeout", Duration::from_secs(60), ANY_DURATION);
-    let read_timeout = table.duration("read_timeout", Duration::from_secs(60), ANY_DURATION);
+    let response_timeout = table.duration("response_timeout", Duration::from_mins(1), ANY_DURATION);
+    let read_timeout = table.duration("read_timeout", Duration::from_mins(1), ANY_DURATION);
     let send_timeout = table.duration("send_timeout", Duration::from_secs(30), ANY_DURATION);
     let retries = table.integer("retries", 1, 0..=10);
     let stream = stream::read(&mut table);
@@ -96,14 +96,12 @@ fn host(table: &mut TableReader<'_>) -> Host {
     // RFC 9112 section 3.2: a host and a port, and no user.
     let name =
         Authority::try_from(text.value).ok().filter(|name| !name.as_str().contains('@') && !name.host().is_empty());
-    match name.and_then(|name| HeaderValue::from_str(name.as_str()).ok()) {
-        Some(name) => Host::Name(name),
-        None => {
-            let help = "write \"client\", \"upstream\", or a host such as \"app.internal\"";
-            table.report().wrong(Some(text.span), format!("{} is no host", quote(text.value)), help);
-            Host::Client
-        }
+    if let Some(name) = name.and_then(|name| HeaderValue::from_str(name.as_str()).ok()) {
+        return Host::Name(name);
     }
+    let help = "write \"client\", \"upstream\", or a host such as \"app.internal\"";
+    table.report().wrong(Some(text.span), format!("{} is no host", quote(text.value)), help);
+    Host::Client
 }
 
 /// `{ set = { .. }, remove = [ .. ] }`.
@@ -125,11 +123,13 @@ fn edits(table: &mut TableReader<'_>, key: &'static str, section: &'static str, 
                     );
                     continue;
                 };
-                let Ok(value) = HeaderValue::from_str(text) else {
+                let Ok(mut value) = HeaderValue::from_str(text) else {
                     let help = "take out line breaks and control characters";
                     report.wrong(Some(value.span()), format!("{} cannot be the value of a header", quote(text)), help);
                     continue;
                 };
+                // It may be what the gateway proves itself with.
+                value.set_sensitive(true);
                 edits.set.extend(header.map(|header| (header, value)));
             }
         } else {
@@ -180,4 +180,74 @@ fn credential_params(table: &mut TableReader<'_>, ticket: &str) -> Vec<String> {
         params.push(ticket.to_owned());
     }
     params
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::tests::{parse, problems};
+
+    fn file(proxy: &str) -> String {
+        format!(
+            "[[listener]]\naddress = \"127.0.0.1:0\"\ntls = false\n[upstream.app]\nendpoints = [\"http://127.0.0.1:9000\"]\n\
+             [[route]]\npath = \"/app/{{*rest}}\"\nauth = \"none\"\n[route.proxy]\nupstream = \"app\"\n{proxy}\n"
+        )
+    }
+
+    fn settings(proxy: &str) -> Settings {
+        let config = parse(&file(proxy)).unwrap_or_else(|problems| panic!("{problems}"));
+        (**config.routes[0].proxy.as_ref().unwrap()).clone()
+    }
+
+    #[test]
+    fn without_further_keys_a_request_goes_on_as_it_comes() {
+        let settings = settings("");
+        assert!(settings.path.is_none() && settings.max_request_body.is_none() && settings.identity_token.is_none());
+        assert_eq!((settings.host, settings.credential_params), (Host::Client, vec!["ticket".to_owned()]));
+        assert_eq!((settings.response_timeout, settings.retries), (Duration::from_mins(1), 1));
+    }
+
+    #[test]
+    fn every_key_is_read() {
+        let settings = settings(
+            "path = \"/{rest}\"\nhost = \"inner:81\"\ncredential_params = [\"key\"]\nmax_request_body = \"3GiB\"\nretries = 0\n\
+             send_timeout = \"1s\"\nread_timeout = \"2s\"\nresponse_timeout = \"3s\"\n\
+             request_headers = { set = { Authorization = \"Basic c2VjcmV0\" }, remove = [\"Cookie\"] }\n\
+             response_headers.remove = [\"server\"]",
+        );
+        assert_eq!(settings.path.as_ref().map(ToString::to_string).as_deref(), Some("/{rest}"));
+        assert_eq!(settings.host, Host::Name(HeaderValue::from_static("inner:81")));
+        assert_eq!(settings.credential_params, ["key", "ticket"]);
+        assert_eq!((settings.max_request_body, settings.retries), (Some(3 << 30), 0));
+        let times = [settings.send_timeout, settings.read_timeout, settings.response_timeout];
+        assert_eq!(times.map(|time| time.as_secs()), [1, 2, 3]);
+        assert_eq!(settings.request_headers.remove, ["cookie"]);
+        assert_eq!(settings.response_headers.remove, ["server"]);
+        assert_eq!(settings.request_headers.set[0].1, "Basic c2VjcmV0");
+        assert!(!format!("{settings:?}").contains("c2VjcmV0"), "a value may be a credential");
+    }
+
+    #[test]
+    fn what_would_break_or_mislead_a_message_is_told() {
+        let only = |proxy: &str| {
+            let problems = problems(&file(proxy));
+            assert_eq!(problems.len(), 1, "{problems:?}");
+            problems[0].split_once(' ').unwrap().1.to_owned()
+        };
+        for name in ["Connection", "Content-Length", "Transfer_Encoding", "TE", "Upgrade", "Trailer", "Expect"] {
+            let told = format!("`{name}` cannot be changed: it leads the message, or says where it ends");
+            assert_eq!(only(&format!("request_headers.remove = [\"{name}\"]")), told);
+            assert_eq!(only(&format!("response_headers.set = {{ {name} = \"x\" }}")), told);
+        }
+        assert!(only("request_headers.set = { Host = \"x\" }").contains("leads the message"));
+        assert!(only("request_headers.set = { Tidegate_Subject = \"root\" }").contains("has a meaning for it"));
+        assert!(only("request_headers.set = { \"a b\" = \"x\" }").contains("not the name of a header"));
+        assert!(only("response_headers.set = { x-a = \"a\\nb\" }").contains("cannot be the value of a header"));
+        assert_eq!(only("response_headers = { sets = {} }"), "`sets` is not known in [route.proxy.response_headers]");
+        assert_eq!(only("host = \"a/b\""), "`a/b` is no host");
+        assert_eq!(only("host = \"me@there\""), "`me@there` is no host");
+        assert!(only("path = \"/{other}\"").contains("not captured"));
+        assert!(only("credential_params = [\"a&b\"]").contains("not the name of a query parameter"));
+        assert!(only("retries = 11").contains("out of range"));
+    }
 }

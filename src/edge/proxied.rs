@@ -79,7 +79,7 @@ impl Connection {
         self.spend_or_return(&checked, proven.as_ref()).await?;
         *given = self.return_pass(&checked, proven.as_ref());
         // The place of its connection is held as well: a stream of HTTP/2 may outlive what else belongs to it.
-        let held = Box::new((place, self.slot.clone()));
-        proxy::forward(prepared, body.map_err(Into::into).boxed_unsync(), held).await
+        let places = Box::new((place, self.slot.clone()));
+        proxy::forward(prepared, body.map_err(Into::into).boxed_unsync(), places).await
     }
 }

@@ -93,6 +93,51 @@ pub(super) struct Record {
     pub(super) _held: Held,
 }
 
+/// A request that upstream has not answered yet. Dropped before [`over`](Self::over), it was given up by its client.
+pub(super) struct Waiting<'a> {
+    pub(super) context: &'a Context,
+    pub(super) method: Method,
+    pub(super) began: Instant,
+    over: bool,
+}
+
+impl<'a> Waiting<'a> {
+    pub(super) const fn new(context: &'a Context, method: Method, began: Instant) -> Self {
+        Self { context, method, began, over: false }
+    }
+
+    /// There is an answer, or a reason for having none.
+    pub(super) const fn over(&mut self) {
+        self.over = true;
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if self.over {
+            return;
+        }
+        let Self { context, method, began, .. } = self;
+        context.proxy.counters.ended(None, Ending::ClientGone, 0, 0);
+        telemetry::request_passed(&telemetry::Passed {
+            connection: context.id,
+            route: &context.route,
+            peer: context.peer,
+            subject: context.holder.as_ref().map(|holder| holder.subject.as_str()),
+            method,
+            status: None,
+            upstream: context.proxy.upstream.name(),
+            endpoint: None,
+            ending: Ending::ClientGone.label(),
+            failure: None,
+            bytes_up: 0,
+            bytes_down: 0,
+            took: None,
+            duration: began.elapsed(),
+        });
+    }
+}
+
 impl Answer {
     pub(super) fn new(body: upstream::Body, read_timeout: Option<Duration>, record: Record) -> Self {
         Self { body, read_timeout, timer: None, timing: false, bytes: 0, ending: None, failure: None, record }
@@ -163,21 +208,21 @@ impl Drop for Answer {
             self.ending.unwrap_or(if self.body.is_end_stream() { Ending::Complete } else { Ending::ClientGone });
         let Record { context, method, status, pool, upload, began, took, .. } = &self.record;
         let bytes_up = upload.as_ref().map_or(0, Watch::bytes);
-        context.proxy.counters.ended(*status, ending, bytes_up, self.bytes);
+        context.proxy.counters.ended(Some(*status), ending, bytes_up, self.bytes);
         telemetry::request_passed(&telemetry::Passed {
             connection: context.id,
             route: &context.route,
             peer: context.peer,
             subject: context.holder.as_ref().map(|holder| holder.subject.as_str()),
             method,
-            status: *status,
+            status: Some(*status),
             upstream: context.proxy.upstream.name(),
-            endpoint: &pool.name(),
+            endpoint: Some(&pool.name()),
             ending: ending.label(),
             failure: self.failure.as_deref(),
             bytes_up,
             bytes_down: self.bytes,
-            took: *took,
+            took: Some(*took),
             duration: began.elapsed(),
         });
     }

@@ -9,7 +9,7 @@ use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use tracing::warn;
 
-use super::answer::{Answer, Record};
+use super::answer::{Answer, Record, Waiting};
 use super::request::{self, Outgoing};
 use super::response;
 use super::stream::{self, Away};
@@ -97,7 +97,11 @@ pub async fn forward(prepared: Prepared, body: Body, held: Held) -> Result<Respo
     };
     let body = (!body.is_end_stream()).then_some(body);
     let passing = Passing { method: method.clone(), target, headers, body };
-    let passed = match proxy.upstream.pass(id, passing, rules).await {
+    let mut waiting = Waiting::new(&context, method.clone(), began);
+    let passed = proxy.upstream.pass(id, passing, rules).await;
+    waiting.over();
+    drop(waiting);
+    let passed = match passed {
         Ok(passed) => passed,
         Err(PassError::Upload(error)) => return Err(bad_body(error)),
         Err(PassError::Upstream(error)) => {
@@ -106,19 +110,19 @@ pub async fn forward(prepared: Prepared, body: Body, held: Held) -> Result<Respo
         }
     };
     let Passed { pool, response, under_way, upload } = passed;
-    let (mut head, body) = response.into_parts();
-    if head.status.is_informational() {
+    let (mut answered, body) = response.into_parts();
+    if answered.status.is_informational() {
         // RFC 9110 section 15.2.2: nobody has asked for another protocol.
         let detail = "upstream has changed the protocol without being asked to";
         return Err(Problem::new(StatusCode::BAD_GATEWAY, "upstream-unusable", detail));
     }
-    let is_stream = headers::is_event_stream(&head.headers) && head.status == StatusCode::OK;
-    let is_away = asks_for_events && response::says_away(head.status);
-    response::passed_on(&mut head, &settings.response_headers, *id);
+    let is_stream = headers::is_event_stream(&answered.headers) && answered.status == StatusCode::OK;
+    let is_away = asks_for_events && response::says_away(answered.status);
+    response::passed_on(&mut answered, &settings.response_headers, *id);
     let record = Record {
         context: context.clone(),
         method,
-        status: head.status,
+        status: answered.status,
         pool,
         upload,
         began,
@@ -128,12 +132,12 @@ pub async fn forward(prepared: Prepared, body: Body, held: Held) -> Result<Respo
     };
     let answer = Answer::new(body, (!is_stream).then_some(settings.read_timeout), record);
     if is_stream {
-        return Ok(stream::deliver(head, answer, &context));
+        return Ok(stream::deliver(answered, answer, &context));
     }
     if is_away {
-        return stream::away(Away::Answered(head, answer), &context);
+        return stream::away(Away::Answered(answered, answer), &context);
     }
-    Ok(Response::from_parts(head, answer.map_err(Into::into).boxed_unsync()))
+    Ok(Response::from_parts(answered, answer.map_err(Into::into).boxed_unsync()))
 }
 
 fn too_large() -> Problem {

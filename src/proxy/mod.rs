@@ -151,3 +151,26 @@ impl Proxies {
         &self.registry
     }
 }
+
+/// Settings as they are when nothing is said.
+#[cfg(test)]
+fn test_settings() -> Settings {
+    use std::time::Duration;
+    Settings {
+        stream: stream::Settings::default(),
+        cors: Cors::default(),
+        upstream: "app".into(),
+        path: None,
+        host: Host::Client,
+        request_headers: Edits::default(),
+        response_headers: Edits::default(),
+        credential_params: vec!["ticket".to_owned()],
+        claim_headers: Vec::new(),
+        identity_token: None,
+        max_request_body: None,
+        response_timeout: Duration::from_mins(1),
+        read_timeout: Duration::from_mins(1),
+        send_timeout: Duration::from_secs(30),
+        retries: 1,
+    }
+}

@@ -32,7 +32,7 @@ pub struct Snapshot {
     pub answered: [u64; CLASSES.len()],
     /// Requests whose answers are not over.
     pub under_way: u64,
-    /// Answers that are over, by how they ended.
+    /// Requests that are over, by how they ended; those that were refused aside.
     pub endings: [u64; Ending::ALL.len()],
     /// Bytes of requests' bodies.
     pub bytes_up: u64,
@@ -81,9 +81,9 @@ impl Counters {
         UnderWay(self.clone())
     }
 
-    pub(super) fn ended(&self, status: StatusCode, ending: Ending, bytes_up: u64, bytes_down: u64) {
-        let class = usize::from(status.as_u16() / 100).saturating_sub(1);
-        if let Some(count) = self.answered.get(class) {
+    pub(super) fn ended(&self, status: Option<StatusCode>, ending: Ending, bytes_up: u64, bytes_down: u64) {
+        let class = status.map(|status| usize::from(status.as_u16() / 100).saturating_sub(1));
+        if let Some(count) = class.and_then(|class| self.answered.get(class)) {
             count.fetch_add(1, Relaxed);
         }
         if let Some(count) = self.endings.get(ending as usize) {

@@ -1,6 +1,7 @@
 //! The head of a request as upstream is to have it. Pure: the client's head and what is known of it come in.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::uri::PathAndQuery;
@@ -20,7 +21,6 @@ const PSEUDONYM: &str = "tidegate";
 const MOST_VISITS: usize = 8;
 
 /// A request's head for upstream.
-#[derive(Debug)]
 pub(super) struct Outgoing {
     pub(super) method: Method,
     pub(super) target: PathAndQuery,
@@ -29,6 +29,13 @@ pub(super) struct Outgoing {
     pub(super) expects_continue: bool,
     /// It asks for an event stream, as an `EventSource` does.
     pub(super) asks_for_events: bool,
+}
+
+/// Without the fields: tokens and cookies stand there.
+impl fmt::Debug for Outgoing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Outgoing({} {})", self.method, self.target.path())
+    }
 }
 
 /// Makes upstream's request of a client's. `told` is who the client is.
@@ -182,13 +189,11 @@ fn check_loop(client: &HeaderMap) -> Result<(), Problem> {
     Err(Problem::new(StatusCode::LOOP_DETECTED, "proxy-loop", detail).with_log(log))
 }
 
-/// Path and query: those that came, or the route's own path; without credentials.
+/// Path and query: those that came, or the route's own path; without credentials. Paths that leave the folder that they name have
+/// found no route.
 fn target(asked: &Asked<'_>, settings: &Settings) -> Result<PathAndQuery, Problem> {
     let bad = |detail: &'static str| Problem::new(StatusCode::BAD_REQUEST, "bad-target", detail);
     let uri = &asked.head.uri;
-    if climbs(uri.path()) {
-        return Err(bad("a path with `.` or `..` is not passed on"));
-    }
     let given = uri.query().unwrap_or_default();
     let has_credentials = given
         .split('&')
@@ -206,20 +211,6 @@ fn target(asked: &Asked<'_>, settings: &Settings) -> Result<PathAndQuery, Proble
         None => query.append_to(uri.path().to_owned(), false),
     };
     PathAndQuery::try_from(target).map_err(|_| bad("path or query cannot be passed on"))
-}
-
-/// Whether a path, read as generously as any backend reads it, leaves the folder that it names: then the route that it was
-/// let in by may not be the one that upstream answers for. Browsers resolve such paths before they ask (RFC 3986 section 5.2.4).
-fn climbs(path: &str) -> bool {
-    if !path.contains('.') && !path.contains("%2") {
-        return false;
-    }
-    let decoded = query::decode(path);
-    decoded.split(['/', '\\']).any(|segment| {
-        // Servlet containers take what is behind a `;` for parameters.
-        let name = segment.split(';').next().unwrap_or(segment);
-        name == "." || name == ".."
-    })
 }
 
 #[cfg(test)]

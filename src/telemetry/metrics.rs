@@ -61,7 +61,7 @@ metrics! {
     PROXIED_UNDER_WAY = Gauge "proxied_under_way", NUMBER, ROUTE, "Requests that were passed on and whose answers are not over.";
     PROXIED_ANSWERS = Counter "proxied_answers", NUMBER, &["route", "status"],
         "Answers of upstream that were passed on, by the class of their status.";
-    PROXIED_ENDED = Counter "proxied_ended", NUMBER, &["route", "cause"], "Answers that are over, by how they ended.";
+    PROXIED_ENDED = Counter "proxied_ended", NUMBER, &["route", "cause"], "Requests that were passed on and are over, by how they ended.";
     PROXIED_UP = Counter "proxied_up", BYTES, ROUTE, "Bytes of the bodies of requests that were passed on.";
     PROXIED_DOWN = Counter "proxied_down", BYTES, ROUTE, "Bytes of the bodies of answers that were passed on.";
     NATIVE_STREAMS_OPEN = Gauge "native_streams_open", NUMBER, ROUTE, "Event streams that are passed on and open.";

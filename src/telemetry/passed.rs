@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::lines::millis;
 
-/// A request that was passed on and whose answer is over.
+/// A request that was passed on and is over.
 #[derive(Clone, Copy, Debug)]
 pub struct Passed<'a> {
     /// Its id.
@@ -22,13 +22,13 @@ pub struct Passed<'a> {
     pub subject: Option<&'a str>,
     /// Its method.
     pub method: &'a Method,
-    /// Upstream's answer.
-    pub status: StatusCode,
+    /// Upstream's answer, if there was one.
+    pub status: Option<StatusCode>,
     /// Name of the upstream.
     pub upstream: &'a str,
-    /// Host and port of the endpoint.
-    pub endpoint: &'a str,
-    /// How the answer ended.
+    /// Host and port of the endpoint that answered.
+    pub endpoint: Option<&'a str>,
+    /// How it ended.
     pub ending: &'static str,
     /// What went wrong with it.
     pub failure: Option<&'a str>,
@@ -37,7 +37,7 @@ pub struct Passed<'a> {
     /// Bytes of the answer's body.
     pub bytes_down: u64,
     /// How long upstream took for the head of its answer.
-    pub took: Duration,
+    pub took: Option<Duration>,
     /// From the request to the end of the answer.
     pub duration: Duration,
 }
@@ -45,7 +45,7 @@ pub struct Passed<'a> {
 /// Methods are the client's to choose; a line is not.
 const MAX_METHOD: usize = 32;
 
-/// The answer to a request that was passed on is over.
+/// A request that was passed on is over.
 pub fn request_passed(passed: &Passed<'_>) {
     let method = passed.method.as_str();
     info!(
@@ -54,12 +54,12 @@ pub fn request_passed(passed: &Passed<'_>) {
         peer = %passed.peer,
         subject = passed.subject,
         method = method.get(..MAX_METHOD).unwrap_or(method),
-        status = passed.status.as_u16(),
+        status = passed.status.map(|status| status.as_u16()),
         upstream = passed.upstream,
         endpoint = passed.endpoint,
         cause = passed.ending,
         reason = passed.failure,
-        response_ms = millis(passed.took),
+        response_ms = passed.took.map(millis),
         duration_ms = millis(passed.duration),
         bytes_up = passed.bytes_up,
         bytes_down = passed.bytes_down,

@@ -24,8 +24,7 @@ use super::request::{OutgoingRequest, RequestBody};
 use super::upload::{Sent, Upload, UploadError, UploadRules, Watch};
 use crate::telemetry::chain;
 
-/// A client's request in the form in which upstream is to have it.
-#[derive(Debug)]
+/// A client's request in the form in which upstream is to have it. It has no `Debug`: tokens and cookies stand in its fields.
 pub struct Passing {
     /// Its method.
     pub method: Method,

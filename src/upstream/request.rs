@@ -114,6 +114,10 @@ impl Addressed {
         if !sent.headers().contains_key(header::HOST) {
             sent.headers_mut().insert(header::HOST, self.host.clone());
         }
+        if sent.headers().contains_key(header::TE) {
+            // RFC 9110 section 10.1.4: on HTTP/1.1 it is named as meant for this hop.
+            sent.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("te"));
+        }
         if let RequestBody::Streamed(upload) = sent.body()
             && let Some(gate) = upload.gate()
         {
@@ -149,6 +153,7 @@ impl Addressed {
     /// A request that did not go out, as it was before it was made for a connection.
     pub(super) fn take_back(&self, request: Request<RequestBody>) -> OutgoingRequest<RequestBody> {
         let (mut head, body) = request.into_parts();
+        head.headers.remove(header::CONNECTION);
         let uri = head.uri.into_parts();
         if let Some(other) = uri.authority.filter(|authority| *authority != self.authority)
             && let Ok(host) = HeaderValue::from_str(other.as_str())

@@ -250,7 +250,7 @@ impl Watch {
     /// Since when upstream has had all there is and could answer; `None` while the client has to send.
     pub(super) fn waits_for_upstream_since(&self) -> Option<Instant> {
         let turn = self.0.turn.load(Ordering::Relaxed);
-        (turn % 2 == 0).then(|| self.0.began + Duration::from_micros(turn / 2))
+        turn.is_multiple_of(2).then(|| self.0.began + Duration::from_micros(turn / 2))
     }
 
     /// The body, if it was given up before anything of it was read.
@@ -281,3 +281,6 @@ impl Gate {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -228,7 +228,8 @@ async fn the_manual_has_every_metric_and_no_other() {
         keys.address
     );
     let toml = toml(&format!("http://{}", upstream.address), "", "");
-    let gateway = TestGateway::from_toml(&format!("{ADMIN}{sections}{toml}"));
+    let proxied = "[[route]]\npath = \"/page\"\nauth = \"none\"\nproxy = { upstream = \"app\" }\n";
+    let gateway = TestGateway::from_toml(&format!("{ADMIN}{sections}{toml}{proxied}"));
     let admin = gateway.gateway.admin_address().unwrap();
     let set = json!({"keys": [Signer::new("k", Algorithm::ES256).jwk()]});
     keys.next_open().await.answer(Answer::status(200).with("content-type", "application/json").body(set.to_string()));

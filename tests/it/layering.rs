@@ -150,7 +150,19 @@ fn formats_and_rules_know_nothing_but_themselves() {
     assert_not_known(
         "`protocol`, `session` and `identity` are pure: they know no other part but themselves",
         &["protocol", "session", "identity"],
-        &["access", "edge", "bridge", "upstream", "admin", "gateway", "config", "commands", "telemetry", "process"],
+        &[
+            "access",
+            "edge",
+            "bridge",
+            "proxy",
+            "upstream",
+            "admin",
+            "gateway",
+            "config",
+            "commands",
+            "telemetry",
+            "process",
+        ],
     );
     assert_not_known("who a client is and what becomes of a connection are apart", &["identity"], &["session"]);
     assert_not_known("who a client is and what becomes of a connection are apart", &["session"], &["identity"]);
@@ -217,14 +229,40 @@ fn the_rules_for_endpoints_touch_no_clock_no_socket_and_no_task() {
 }
 
 #[test]
+fn the_rules_of_the_proxy_touch_no_clock_no_socket_and_no_task() {
+    let rules = ["request", "response", "stream/head", "stream/pace", "stream/decode", "stream/settings"];
+    let rules = rules.map(|rule| format!("proxy/{rule}.rs"));
+    let sources = sources();
+    assert!(rules.iter().all(|rule| sources.iter().any(|source| source.name == *rule)));
+    for source in sources.iter().filter(|source| rules.contains(&source.name)) {
+        for (number, line) in &source.lines {
+            assert_eq!(word(line, &WORLD), None, "src/{}:{number} is to be pure: {line}", source.name);
+        }
+    }
+}
+
+#[test]
 fn each_side_knows_the_other_only_through_the_bridge() {
-    assert_not_known("`upstream` knows nothing of clients", &["upstream"], &["access", "edge", "bridge", "gateway"]);
-    assert_not_known("`access` asks applications and knows no connection", &["access"], &["edge", "bridge", "gateway"]);
+    assert_not_known(
+        "`upstream` knows nothing of clients",
+        &["upstream"],
+        &["access", "edge", "bridge", "proxy", "gateway"],
+    );
+    assert_not_known(
+        "`access` asks applications and knows no connection",
+        &["access"],
+        &["edge", "bridge", "proxy", "gateway"],
+    );
     assert_not_known("`edge` knows nothing of upstreams", &["edge"], &["upstream", "gateway"]);
     assert_not_known("`bridge` sees clients through its trait alone", &["bridge"], &["edge", "gateway"]);
     assert_not_known(
+        "`proxy` sees clients as heads and bodies, and knows neither who lets them in nor WebSockets",
+        &["proxy"],
+        &["edge", "access", "bridge", "session", "gateway"],
+    );
+    assert_not_known(
         "what serves does not know how it was configured or started",
-        &["access", "edge", "bridge", "upstream", "admin"],
+        &["access", "edge", "bridge", "proxy", "upstream", "admin"],
         &["config", "commands", "process"],
     );
 }
@@ -234,13 +272,13 @@ fn what_looks_inside_reads_what_the_bridge_has_counted_and_nobody_knows_that_it_
     assert_not_known("`admin` sees clients and upstreams as the bridge counts them", &["admin"], &["edge", "upstream"]);
     assert_not_known(
         "what serves does not know who looks at it",
-        &["access", "edge", "bridge", "upstream", "telemetry", "process"],
+        &["access", "edge", "bridge", "proxy", "upstream", "telemetry", "process"],
         &["admin", "gateway"],
     );
     assert_not_known(
         "`telemetry` gives names; what is counted under them is brought by others",
         &["telemetry"],
-        &["access", "edge", "bridge", "upstream", "config", "commands", "process"],
+        &["access", "edge", "bridge", "proxy", "upstream", "config", "commands", "process"],
     );
 }
 

@@ -174,6 +174,22 @@ async fn retries_have_an_end_and_a_request_that_was_begun_is_not_sent_again() {
 }
 
 #[tokio::test]
+async fn an_endpoint_that_fails_again_and_again_is_left_alone() {
+    let keys = "breaker = { failures = 2, open_for = \"1h\", max_open_for = \"1h\" }";
+    let mut upstream = FakeUpstream::start().await;
+    let gateway = gateway(&[upstream.address], keys, "");
+    let ask = || plain(gateway.address(), Method::GET, "/x", &[], "");
+    for _ in 0..2 {
+        let (answered, ()) = tokio::join!(ask(), async { upstream.next_open().await.answer(Answer::status(502)) });
+        assert_eq!(answered.status, 502, "upstream's own answer");
+    }
+    let answered = ask().await;
+    assert_eq!((answered.status, answered.kind().as_str()), (503, "upstream-unavailable"));
+    assert!(answered.field("retry-after").parse::<u32>().unwrap() > 60);
+    upstream.assert_untouched();
+}
+
+#[tokio::test]
 async fn every_phase_has_its_limit() {
     let keys = "response_timeout = \"200ms\"\nread_timeout = \"200ms\"\nsend_timeout = \"200ms\"";
     // The head of the answer.
@@ -247,5 +263,12 @@ async fn every_request_that_was_passed_on_has_its_line_and_none_shows_a_query() 
         let id = line["connection"].as_str().unwrap();
         assert!(client.head().await.contains(&format!("tidegate-connection: {id}\r\n")));
     }
+    // A client that leaves before there is an answer has its line too.
+    let mut client = Wire::connect(gateway.address).await;
+    client.send("GET /x?key=hush HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    Wire::accept(&listener).await.head().await;
+    drop(client);
+    let gone = |line: &str| (line.contains("request passed on") && line.contains("client-gone")).then_some(());
+    gateway.process.stderr.next("the line of the request", gone).await;
     assert!(!gateway.process.stderr.all().concat().contains("hush"));
 }

@@ -73,7 +73,8 @@ fn parse(stream: String) -> Vec<Event> {
 #[tokio::test]
 async fn ten_thousand_events_in_random_chunks_stay_whole_among_heartbeats() {
     let (_upstream, _gateway, mut client, events) = open("heartbeat = \"10ms\"").await;
-    let text: String = (0..10_000).map(|n| format!("id: {n}\nevent: tick\ndata: one\ndata: two {n}\n\n")).collect();
+    let event = |n| format!("id: {n}\nevent: tick\ndata: one\ndata: two {n}\n\n");
+    let text = (0..10_000).map(event).collect::<Vec<_>>().concat();
     let (mut rest, mut seen, mut random) = (text.as_str(), String::new(), 7_u64);
     let mut pauses = 0;
     while !rest.is_empty() {

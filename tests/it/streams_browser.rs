@@ -1,5 +1,7 @@
 //! A real browser's `EventSource`, and an upstream that is restarted under it.
 
+use std::fmt::Write as _;
+
 use serde_json::json;
 
 use crate::proxy::gateway;
@@ -39,12 +41,12 @@ async fn an_event_source_comes_back_by_itself_through_twenty_restarts_and_misses
             }
             open.answer(Answer::status(404));
         };
-        let last = field(&open.head.headers, "last-event-id");
-        assert_eq!(last, if sent == 0 { String::new() } else { sent.to_string() }, "restart {restart}");
+        let position = field(&open.head.headers, "last-event-id");
+        assert_eq!(position, if sent == 0 { String::new() } else { sent.to_string() }, "restart {restart}");
         let events = open.accept();
         for _ in 0..3 {
             sent += 1;
-            all += &format!("{sent} ");
+            write!(all, "{sent} ").unwrap();
             events.send(format!("id: {sent}\ndata: {sent}\n\n")).await;
         }
         page.until(&format!("document.body.dataset.seen === {}", json!(all))).await;

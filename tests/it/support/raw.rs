@@ -65,9 +65,7 @@ impl Wire {
 
     /// How many bytes have come; none at the end, however that came about.
     async fn more(&mut self) -> usize {
-        let mut piece = [0; 16 * 1024];
-        let count = must("bytes, or the end", self.stream.read(&mut piece)).await.unwrap_or(0);
-        self.unread.extend_from_slice(&piece[..count]);
-        count
+        self.unread.reserve(16 * 1024);
+        must("bytes, or the end", self.stream.read_buf(&mut self.unread)).await.unwrap_or(0)
     }
 }
