@@ -170,6 +170,7 @@ mod tests {
         Sources {
             reloads: Arc::new(crate::admin::Reloads::new(Instant::now())),
             proxied: Arc::default(),
+            streams: Arc::default(),
             bridges: crate::bridge::Bridges::default(),
             door: Arc::new(crate::access::Door::without_proofs()),
             registry: Arc::new(Registry::default()),

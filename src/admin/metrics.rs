@@ -20,6 +20,7 @@ use crate::ledger::phase::Phase;
 use crate::protocol::problem::Problem;
 use crate::proxy::answer::Ending;
 use crate::proxy::registry as proxied;
+use crate::proxy::stream::{Cause, Streams};
 use crate::session::StreamState;
 use crate::telemetry::metrics::{self as names, COUNTS, Metric, PREFIX};
 
@@ -35,6 +36,7 @@ pub(super) const MEDIA_TYPE: HeaderValue =
 pub(super) fn page(sources: &Sources) -> Result<String, Problem> {
     let mut families = connections(&sources.registry);
     families.extend(proxied(&sources.proxied));
+    families.extend(native_streams(&sources.streams));
     families.extend(refusals(&sources.registry));
     families.push(sides(&sources.registry));
     families.extend(upstreams(&sources.bridges.snapshots()));
@@ -87,6 +89,27 @@ fn sides(registry: &Registry) -> Family {
         handshakes.add([&*route, turn.side.label(), turn.reason.label()], count);
     }
     handshakes
+}
+
+fn native_streams(streams: &Streams) -> [Family; 5] {
+    let [mut open, mut opened, mut closed, mut heartbeats, mut away] = [
+        &names::NATIVE_STREAMS_OPEN,
+        &names::NATIVE_STREAMS_OPENED,
+        &names::NATIVE_STREAMS_CLOSED,
+        &names::NATIVE_HEARTBEATS,
+        &names::NATIVE_AWAY,
+    ]
+    .map(Family::new);
+    for (route, totals) in &streams.totals() {
+        open.add([route], totals.open);
+        opened.add([route], totals.opened);
+        heartbeats.add([route], totals.heartbeats);
+        away.add([route], totals.away);
+        for (cause, count) in Cause::ALL.iter().zip(totals.closed) {
+            closed.add([&**route, cause.label()], count);
+        }
+    }
+    [open, opened, closed, heartbeats, away]
 }
 
 fn proxied(registry: &proxied::Registry) -> [Family; 5] {

@@ -53,6 +53,8 @@ pub struct Sources {
     pub registry: Arc<Registry>,
     /// What was counted of the requests that are passed on.
     pub proxied: Arc<proxy::registry::Registry>,
+    /// Event streams that are passed on.
+    pub streams: Arc<proxy::stream::Streams>,
     /// The upstreams.
     pub bridges: Bridges,
     /// Who is let in, and who was sent away.

@@ -16,6 +16,7 @@ use crate::edge::routes::{self, RouteTable};
 use crate::edge::settings::{Auth, MissingOrigin, Route};
 use crate::edge::split::Split;
 use crate::identity::Way;
+use crate::proxy::Cors;
 
 const AUTH_HELP: &str = "write auth = \"ticket\", \"bearer\", \"cookie\", \"mtls\" or a list of these; auth = \"none\" lets in anybody, and must be said";
 
@@ -62,6 +63,12 @@ pub(super) fn read(mut table: TableReader<'_>, known: Known<'_>) -> Option<Locat
     if limits.per_identity.is_some() && matches!(auth, Some(Auth::None)) {
         let message = "`per_identity` has no effect with auth = \"none\", which tells nobody apart";
         report.wrong(table.span("limits"), message, "take it out, or write how clients prove who they are");
+    }
+    let upstream_cors = |target: &Target| target.proxy.as_ref().is_some_and(|proxy| proxy.cors == Cors::Upstream);
+    if target.as_ref().is_some_and(upstream_cors) && !matches!(auth, None | Some(Auth::None)) {
+        let message = "with `cors = \"upstream\"` upstream would have to answer preflights, which prove nobody";
+        let help = "leave `cors` out, and list the pages in `origins`; or write auth = \"none\"";
+        report.wrong(table.span("proxy"), message, help);
     }
     table.finish();
 

@@ -46,3 +46,43 @@ fn unless_zero(table: &mut TableReader<'_>, key: &'static str, default: Option<D
     }
     (!read.is_zero()).then_some(read)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::time::Duration;
+
+    use crate::config::Config;
+    use crate::proxy::stream::{OnFailure, Settings};
+
+    fn parse(proxy: &str) -> Result<Settings, String> {
+        let text = format!(
+            "[[listener]]\naddress = \"127.0.0.1:0\"\ntls = false\n[upstream.app]\nendpoints = [\"http://127.0.0.1:1\"]\n\
+             [auth.mtls]\n[[route]]\npath = \"/\"\nauth = \"none\"\n[route.proxy]\nupstream = \"app\"\n{proxy}"
+        );
+        let config = Config::parse(&text, "tidegate.toml", Path::new("")).map_err(|problems| problems.to_string())?;
+        Ok(config.routes[0].proxy.as_ref().expect("a proxy").stream)
+    }
+
+    #[test]
+    fn what_is_left_out_is_the_default_and_zero_is_never() {
+        assert_eq!(parse(""), Ok(Settings::default()));
+        let off =
+            parse("[route.proxy.stream]\nheartbeat = \"0s\"\nstall_timeout = \"0s\"\non_failure = \"pass\"").unwrap();
+        assert_eq!((off.heartbeat, off.stall_timeout, off.on_failure), (None, None, OnFailure::Pass));
+        let short = parse("stream = { heartbeat = \"10ms\", idle_timeout = \"1h\" }").unwrap();
+        assert_eq!(
+            (short.heartbeat, short.idle_timeout),
+            (Some(Duration::from_millis(10)), Some(Duration::from_hours(1)))
+        );
+    }
+
+    #[test]
+    fn times_that_make_no_sense_are_told() {
+        let told = |keys: &str| parse(&format!("[route.proxy.stream]\n{keys}")).unwrap_err();
+        assert!(told("heartbeat = \"1ms\"").contains("`heartbeat` is too short"));
+        assert!(told("reconnect_max = \"500ms\"").contains("`reconnect_max` is shorter than `reconnect_min`"));
+        assert!(told("reconnect_max = \"1h\"").contains("from \"0s\" to \"10m\""));
+        assert!(told("on_failure = \"ignore\"").contains("\"retry\" or \"pass\""));
+    }
+}

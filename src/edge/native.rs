@@ -45,8 +45,10 @@ impl Connection {
         settings: &proxy::Settings,
     ) -> Option<Response<Body>> {
         let asked = cors::is_preflight(head) && speaks_cors(route, settings);
-        asked.then(|| self.listed_page(head, route, host)).flatten()?;
-        Some(cors::preflight_of_any(&head.headers).map(|()| whole(bytes::Bytes::new())))
+        let page = asked.then(|| self.listed_page(head, route, host)).flatten()?;
+        let mut response = cors::preflight_of_any(&head.headers);
+        cors::allow(response.headers_mut(), &page);
+        Some(response.map(|()| whole(bytes::Bytes::new())))
     }
 
     /// Lets the page that a route lists read what it is answered, refusals as well.

@@ -31,7 +31,7 @@ impl Connection {
         settings: &Arc<proxy::Settings>,
     ) -> Result<Response<Body>, Problem> {
         if let Some(preflight) = self.preflight(head, found.route, host, settings) {
-            return self.readable(Ok(preflight), head, found.route, host, settings);
+            return Ok(preflight);
         }
         let mut pass = None;
         let answered = self.passed_on(id, head, body, found, host, settings, &mut pass).await;

@@ -97,6 +97,7 @@ impl Generation {
         admin::Sources {
             registry: lasting.registry.clone(),
             proxied: lasting.proxied.clone(),
+            streams: lasting.streams.clone(),
             bridges: self.bridges.clone(),
             door: self.door.door.clone(),
             ledger: lasting.ledger.clone(),

@@ -88,8 +88,9 @@ impl Lasting {
         let routes: Vec<_> = config.routes.iter().map(|route| route.path.clone()).collect();
         self.registry.show(&routes);
         self.ledger.plan(config::sunsets(&config.routes));
-        let proxied = config.routes.iter().filter(|route| route.proxy.is_some());
-        self.proxied.show(proxied.map(|route| route.path.clone()));
+        let proxied = config.routes.iter().filter(|route| route.proxy.is_some()).map(|route| route.path.clone());
+        self.proxied.show(proxied.clone());
+        self.streams.show(proxied);
     }
 
     /// How long connections may take to end.

@@ -157,6 +157,8 @@ impl Proxies {
 fn test_settings() -> Settings {
     use std::time::Duration;
     Settings {
+        stream: stream::Settings::default(),
+        cors: Cors::default(),
         upstream: "app".into(),
         path: None,
         host: Host::Client,
@@ -170,7 +172,5 @@ fn test_settings() -> Settings {
         read_timeout: Duration::from_mins(1),
         send_timeout: Duration::from_secs(30),
         retries: 1,
-        stream: stream::Settings::default(),
-        cors: Cors::default(),
     }
 }

@@ -32,7 +32,7 @@ fn serve(upstream: &FakeUpstream, listener: &str, route: &str) -> Gateway {
         .replace("[upstream.app]", &format!("{listener}\n[upstream.app]"));
     let files = certificates();
     let config = Config::parse(&toml, "test.toml", files.path()).unwrap_or_else(|problems| panic!("{problems}"));
-    Gateway::start(config, Some(page())).unwrap()
+    Gateway::start(&config, Some(page())).unwrap()
 }
 
 /// An expression: what each of so many WebSockets gets first, in their order. They stay open, and say `up` and their number.

@@ -232,6 +232,8 @@ fn assert_pure(folder: &str, files: &[&str], world: &[&str]) {
 fn rules_that_live_beside_their_io_touch_none_of_it() {
     assert_pure("tunnel", &["answer", "frames", "rules", "settings"], &WORLD);
     assert_pure("proxy", &["request", "response"], &WORLD);
+    assert_pure("proxy/stream", &["head", "pace", "decode", "settings"], &WORLD);
+    assert_pure("edge", &["frames", "resets", "split"], &WORLD);
     assert_pure("ledger", &["book", "client", "count", "phase", "report"], &WORLD);
     assert_pure("commands/doctor", &["cures", "findings", "front", "measured", "report", "timing"], &WORLD);
     let world = ["tokio::", "hyper::", "Instant::now", "SystemTime::now", ".elapsed()", "now_v7", "Mutex", "Atomic"];

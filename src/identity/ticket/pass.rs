@@ -120,7 +120,7 @@ mod tests {
     const THERE: Presented<'static> = Presented { route: "events", origin: Some("https://app.example"), net: NET };
 
     fn now() -> SystemTime {
-        SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000)
+        SystemTime::UNIX_EPOCH + Duration::from_hours(500_000)
     }
 
     fn identity(subject: &str, expires: Option<SystemTime>) -> Identity {

@@ -94,6 +94,14 @@ impl Entry {
 }
 
 impl Streams {
+    /// Shows these routes even while nothing was counted of them.
+    pub fn show(&self, routes: impl IntoIterator<Item = Arc<str>>) {
+        let mut state = self.lock();
+        for route in routes {
+            state.totals(&route);
+        }
+    }
+
     /// Asks this from now on whether what a client had proven was taken back; the first to be given counts.
     pub fn ask(&self, sent_away: impl Fn(&Holder) -> bool + Send + Sync + 'static) {
         let _ = self.sent_away.set(Box::new(sent_away));

@@ -72,8 +72,8 @@ mod tests {
     #[test]
     fn nobody_comes_back_before_upstream_wants_it() {
         let settings = Settings::default();
-        assert_eq!(settings.reconnect(0, Duration::from_secs(60)), 60_000);
-        assert_eq!(settings.reconnect(4000, Duration::from_secs(60)), 64_000, "and not all at that moment");
+        assert_eq!(settings.reconnect(0, Duration::from_mins(1)), 60_000);
+        assert_eq!(settings.reconnect(4000, Duration::from_mins(1)), 64_000, "and not all at that moment");
         let fixed = Settings { reconnect_max: Duration::from_secs(1), ..settings };
         assert_eq!(fixed.reconnect(u64::MAX, Duration::ZERO), 1000);
     }

@@ -4,14 +4,14 @@ use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use http::{HeaderValue, response};
+use http::HeaderValue;
 use http_body::{Body as _, Frame};
 use tokio::sync::mpsc;
 
 use super::*;
 
 /// What upstream sends: chunks, or that it broke off.
-struct Channel(mpsc::UnboundedReceiver<Option<Bytes>>);
+struct Channel(mpsc::Receiver<Option<Bytes>>);
 
 impl http_body::Body for Channel {
     type Data = Bytes;
@@ -27,9 +27,9 @@ impl Source for Channel {
 }
 
 struct Scene {
-    upstream: Option<mpsc::UnboundedSender<Option<Bytes>>>,
+    upstream: Option<mpsc::Sender<Option<Bytes>>>,
     body: Body,
-    head: response::Parts,
+    head: Parts,
     streams: Arc<Streams>,
     shutdown: CancellationToken,
 }
@@ -44,7 +44,7 @@ fn scene_of(
     expires: Option<SystemTime>,
     comes_back: bool,
 ) -> Scene {
-    let (sender, receiver) = mpsc::unbounded_channel();
+    let (sender, receiver) = mpsc::channel(16);
     let mut head = Response::new(()).into_parts().0;
     head.headers.insert(header::CONTENT_TYPE, headers::EVENT_STREAM);
     for (name, value) in fields {
@@ -59,11 +59,11 @@ fn scene_of(
 
 impl Scene {
     fn send(&self, text: &'static str) {
-        self.upstream.as_ref().unwrap().send(Some(Bytes::from_static(text.as_bytes()))).unwrap();
+        self.upstream.as_ref().unwrap().try_send(Some(Bytes::from_static(text.as_bytes()))).unwrap();
     }
 
     fn break_off(&self) {
-        self.upstream.as_ref().unwrap().send(None).unwrap();
+        self.upstream.as_ref().unwrap().try_send(None).unwrap();
     }
 
     async fn next(&mut self) -> Option<String> {

@@ -11,6 +11,7 @@ pub(crate) mod http2;
 pub(crate) mod http2_frames;
 pub(crate) mod keys;
 pub(crate) mod legacy;
+pub(crate) mod native;
 pub(crate) mod process;
 pub(crate) mod raw;
 pub(crate) mod redis;
