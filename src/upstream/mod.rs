@@ -27,8 +27,8 @@ mod request;
 mod resolve;
 mod settings;
 mod snapshot;
-mod upload;
 mod upgrade;
+mod upload;
 
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -51,8 +51,8 @@ pub use request::{OutgoingRequest, RequestBody};
 pub use resolve::{Lookup, Resolve, SystemResolver};
 pub use settings::{Balance, BreakerRule, Endpoint, HealthKind, HealthRule, Protocol, Settings};
 pub use snapshot::{BudgetSnapshot, EndpointSnapshot, UpstreamSnapshot};
-pub use upload::{Sent, Upload, UploadError, UploadRules, Watch};
 pub use upgrade::{BackendStream, Switched, UpgradeAnswer};
+pub use upload::{Sent, Upload, UploadError, UploadRules, Watch};
 
 /// A named group of endpoints and the connections to them.
 #[derive(Debug)]
