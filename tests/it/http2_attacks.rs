@@ -188,7 +188,7 @@ async fn breaches_of_the_protocol_end_the_connection() {
         ("a continuation of nothing", frame(CONTINUATION, 0, 1, b"x")),
         ("settings of a wrong length", frame(SETTINGS, 0, 0, &[1; 5])),
         ("a ping of a wrong length", frame(PING, 0, 0, &[1; 7])),
-        ("a frame that is too large", frame(DATA, 0, 1, &[0; 20_000])),
+        ("a frame that is too large", frame(DATA, 0, 1, &vec![0; 20_000])),
     ];
     for (at, (what, breach)) in breaches.into_iter().enumerate() {
         let mut frames = attacked.connect().await;

@@ -204,6 +204,16 @@ fn the_websocket_codec_touches_no_socket() {
 }
 
 #[test]
+fn the_limits_of_an_http2_connection_are_pure() {
+    let pure = ["edge/frames.rs", "edge/resets.rs"];
+    let sources = sources();
+    assert!(pure.iter().all(|name| sources.iter().any(|source| source.name == *name)));
+    assert_rule("what is counted on HTTP/2 has time as an argument", &["edge"], |source, line| {
+        word(line, &WORLD).filter(|_| pure.contains(&source.name.as_str()))
+    });
+}
+
+#[test]
 fn the_rules_for_endpoints_touch_no_clock_no_socket_and_no_task() {
     let rules = ["balance", "breaker", "health", "pacer"].map(|rule| format!("upstream/{rule}.rs"));
     let sources = sources();
