@@ -22,7 +22,7 @@ pub(super) fn read(mut table: TableReader<'_>, is_plain: bool) -> Http2 {
     let max_streams = table.integer("max_streams", 100, 1..=10_000);
     let max_resets = table.integer("max_resets", 200, 1..=1_000_000);
     let stream_window = table.size("stream_window", 128 * 1024, 16 * 1024..=LARGEST_WINDOW);
-    let connection_window = table.size("connection_window", 1024 * 1024, 64 * 1024..=LARGEST_WINDOW);
+    let connection_window = table.size("connection_window", 2 * 1024 * 1024, 64 * 1024..=LARGEST_WINDOW);
     if connection_window < stream_window {
         let message = "`connection_window` is smaller than `stream_window`, which then has no effect";
         let help = "make `connection_window` the larger one";

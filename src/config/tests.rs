@@ -166,6 +166,37 @@ fn every_key_is_in_the_full_file_and_in_the_manual() {
 }
 
 #[test]
+fn http2_on_a_listener_is_read_and_checked() {
+    let listener = |keys: &str| file("", &format!("[listener.http2]\n{keys}\n"), "", "", "");
+    let config = parse(&listener(
+        "enabled = false\nprior_knowledge = true\nmax_resets = 7\nstream_window = \"2MiB\"\nconnection_window = \"3MiB\"",
+    ));
+    let config = config.unwrap_or_else(|problems| panic!("{problems}"));
+    let http2 = &config.listeners.first().expect("a listener").http2;
+    assert_eq!(
+        (http2.enabled, http2.prior_knowledge, http2.max_resets.get(), http2.max_streams),
+        (false, true, 7, 100)
+    );
+    assert_eq!((http2.stream_window, http2.connection_window), (2 << 20, 3 << 20));
+    let smaller = only(&listener("stream_window = \"3MiB\""));
+    assert!(smaller.contains("`connection_window` is smaller than `stream_window`"), "{smaller}");
+    assert!(only(&listener("max_streams = 0")).contains("from 1 to 10000"));
+    assert!(only(&listener("pings = 1")).contains("`pings` is not known in [listener.http2]"));
+    let route = file("", "", "", "websocket_over_http2 = false", "");
+    let config = parse(&route).unwrap_or_else(|problems| panic!("{problems}"));
+    assert!(config.routes.iter().all(|route| !route.websocket_over_http2));
+}
+
+#[test]
+fn with_tls_nobody_needs_to_know_beforehand_that_http2_is_spoken() {
+    let repository = repository();
+    let text =
+        format!("{LOCAL}\n").replace("[upstream.app]", "[listener.http2]\nprior_knowledge = true\n[upstream.app]");
+    let problems = Config::parse(&text, "local.toml", &repository.path().join("config")).expect_err("has no effect");
+    assert!(problems.to_string().contains("`prior_knowledge` has no effect with TLS"), "{problems}");
+}
+
+#[test]
 fn an_empty_file_is_told_what_is_needed() {
     assert_eq!(problems(""), ["there is no [[listener]]", "there is no [[route]]"]);
     assert_eq!(problems("listener = []\nroute = []\n"), ["1:12 there is no [[listener]]", "2:9 there is no [[route]]"]);

@@ -255,6 +255,24 @@ mod tests {
     }
 
     #[test]
+    fn websockets_over_http2_are_offered_where_no_route_of_the_host_says_no() {
+        let table = |routes: &[(&str, bool)]| {
+            let websockets = routes.iter().map(|(host, over_http2)| (route(host, "/").host.clone(), *over_http2));
+            RouteTable { websockets: websockets.collect(), ..build(&[]).expect("no overlaps") }
+        };
+        let one = table(&[("a.io", true), ("b.io", false), ("*.c.io", false)]);
+        for (name, offered) in
+            [(Some("a.io"), true), (Some("b.io"), false), (Some("x.c.io"), false), (Some("d.io"), false)]
+        {
+            assert_eq!(one.has_websockets_over_http2(name), offered, "{name:?}");
+        }
+        assert!(!one.has_websockets_over_http2(None), "it may be any of them");
+        assert!(!table(&[("", false), ("a.io", true)]).has_websockets_over_http2(Some("a.io")));
+        assert!(table(&[("", true)]).has_websockets_over_http2(None));
+        assert!(!build(&[("", "/page")]).expect("no overlaps").has_websockets_over_http2(None), "there are none");
+    }
+
+    #[test]
     fn the_most_specific_host_wins_and_others_fill_its_gaps() {
         let routes = [("", "/chat"), ("*.a.io", "/chat"), ("*.b.a.io", "/chat"), ("x.b.a.io", "/only"), ("", "/any")];
         let table = build(&routes).expect("no overlaps");

@@ -80,7 +80,7 @@ impl Default for Http2 {
             max_streams: 100,
             max_resets: NonZeroU32::MIN.saturating_add(199),
             stream_window: 128 * 1024,
-            connection_window: 1024 * 1024,
+            connection_window: 2 * 1024 * 1024,
             idle_timeout: Duration::from_mins(1),
             ping_interval: Duration::from_secs(30),
             ping_timeout: Duration::from_secs(20),

@@ -30,8 +30,7 @@ fn settings(trusted: &[&str], versions: &[&'static SupportedProtocolVersion]) ->
     }
     let config = ClientConfig::builder_with_provider(provider()).with_protocol_versions(versions).unwrap();
     let mut config = config.with_root_certificates(roots).with_no_client_auth();
-    // What browsers offer.
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Arc::new(config)
 }
 

@@ -48,11 +48,12 @@ impl Frames {
 
     /// Sends what `next` gives, again and again, and reads what comes, until the gateway has ended the connection.
     pub(crate) async fn flood(mut self, mut next: impl FnMut() -> Vec<u8>) {
+        let mut buffer = vec![0; 4096];
         let write = async {
             while self.writer.write_all(&next()).await.is_ok() && self.writer.flush().await.is_ok() {}
             std::future::pending::<()>().await;
         };
-        let read = async { while self.reader.read(&mut [0; 4096]).await.is_ok_and(|read| read > 0) {} };
+        let read = async { while self.reader.read(&mut buffer).await.is_ok_and(|read| read > 0) {} };
         must("the end of the connection", async {
             tokio::select! {
                 () = write => {}
