@@ -83,3 +83,51 @@ fn networks(table: &mut TableReader<'_>, key: &'static str) -> Option<Vec<IpNet>
         .collect();
     networks.into_iter().collect::<Option<Vec<_>>>()
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::config::Config;
+    use crate::config::tests::{file, only};
+    use crate::protocol::forwarded::Form;
+
+    fn server(keys: &str) -> String {
+        only(&file(&format!("[server]\n{keys}"), "", "", "", ""))
+    }
+
+    fn listener(keys: &str) -> String {
+        only(&file("", keys, "", "", ""))
+    }
+
+    #[test]
+    fn a_network_is_written_whole_and_means_what_it_says() {
+        assert!(server("trusted_proxies = [\"10.0.0.0/33\"]").contains("`10.0.0.0/33` is no network"));
+        assert!(server("trusted_proxies = [\"balancer\"]").contains("`balancer` is no network"));
+        assert!(server("trusted_proxies = [\"10.0.0.1/8\"]").contains("the network is \"10.0.0.0/8\""));
+        assert!(server("trusted_proxies = [\"::ffff:10.0.0.0/104\"]").contains("stands for IPv4"));
+        assert!(server("trusted_proxies = \"10.0.0.1\"").contains("must be a list"));
+    }
+
+    #[test]
+    fn what_would_have_no_effect_or_shut_everybody_out_is_reported() {
+        assert!(server("forwarded = \"forwarded\"").contains("no effect without `trusted_proxies`"));
+        assert!(server("forwarded_host = false").contains("no effect without `trusted_proxies`"));
+        assert!(listener("proxy_protocol = \"required\"").contains("nobody may send it"));
+        assert!(listener("proxy_protocol = \"required\"\nproxy_protocol_from = []").contains("names nobody"));
+        assert!(listener("proxy_protocol_from = [\"10.0.0.1\"]").contains("no effect without `proxy_protocol`"));
+        assert!(listener("proxy_protocol = \"optional\"").contains("\"off\" or \"required\""));
+        assert!(listener("misdirected = \"ignore\"").contains("\"refuse\" or \"allow\""));
+    }
+
+    #[test]
+    fn networks_and_single_addresses_are_taken() {
+        let keys = "trusted_proxies = [\"10.0.0.0/8\", \"2001:db8::1\"]\nforwarded = \"forwarded\"";
+        let text = file(&format!("[server]\n{keys}"), "", "", "", "");
+        let trust = Config::parse(&text, "x", std::path::Path::new("")).unwrap().server.trust;
+        assert_eq!((trust.form, trust.host), (Form::Forwarded, false));
+        for (address, covered) in
+            [("10.9.8.7", true), ("::ffff:10.9.8.7", true), ("2001:db8::1", true), ("2001:db8::2", false)]
+        {
+            assert_eq!(trust.covers(address.parse().unwrap()), covered, "{address}");
+        }
+    }
+}

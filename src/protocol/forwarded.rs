@@ -236,16 +236,13 @@ fn node(text: &str) -> Option<SocketAddr> {
     if let Ok(address) = text.parse::<IpAddr>() {
         return Some(SocketAddr::new(address.to_canonical(), 0));
     }
-    let (address, port) = match text.strip_prefix('[') {
-        Some(rest) => {
-            let (address, behind) = rest.split_once(']')?;
-            let port = if behind.is_empty() { None } else { Some(behind.strip_prefix(':')?) };
-            (IpAddr::V6(address.parse().ok()?), port)
-        }
-        None => {
-            let (address, port) = text.split_once(':')?;
-            (IpAddr::V4(address.parse().ok()?), Some(port))
-        }
+    let (address, port) = if let Some(rest) = text.strip_prefix('[') {
+        let (address, behind) = rest.split_once(']')?;
+        let port = if behind.is_empty() { None } else { Some(behind.strip_prefix(':')?) };
+        (IpAddr::V6(address.parse().ok()?), port)
+    } else {
+        let (address, port) = text.split_once(':')?;
+        (IpAddr::V4(address.parse().ok()?), Some(port))
     };
     // A port may be obfuscated too (RFC 7239 section 6); it is nobody's address.
     let port =

@@ -130,12 +130,20 @@ enum End {
     Chunk,
 }
 
+/// What a request asks for, by its method and fields.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Asks {
+    #[default]
+    Answer,
+    Protocol,
+    Tunnel,
+}
+
 /// What a head has said so far.
 #[derive(Clone, Copy, Debug, Default)]
 struct Head {
     old: bool,
-    connect: bool,
-    upgrade: bool,
+    asks: Asks,
     length: Option<u64>,
     chunked: bool,
     /// The body is over, and fields are trailers.
@@ -215,7 +223,8 @@ impl Framing {
             (b'\r', State::Start) => return Ok(State::EmptyLine),
             (b' ', State::Method) => {
                 // A method is upper or lower case, and only one of the two is CONNECT; both are taken for it.
-                self.head = Head { connect: self.name.is("connect"), ..Head::default() };
+                let asks = if self.name.is("connect") { Asks::Tunnel } else { Asks::Answer };
+                self.head = Head { asks, ..Head::default() };
                 return Ok(State::Target { empty: true });
             }
             (byte, _) if !is_token(byte) => return Err(Flaw::RequestLine),
@@ -298,15 +307,16 @@ impl Framing {
                 return Err(Flaw::Coding);
             }
             head.chunked = true;
-        } else if self.name.is("upgrade") {
-            head.upgrade = true;
+        } else if self.name.is("upgrade") && head.asks == Asks::Answer {
+            head.asks = Asks::Protocol;
         }
         Ok(())
     }
 
     /// What follows a head.
     fn body(&mut self) -> Result<State, Flaw> {
-        let Head { old, connect, length, chunked, .. } = self.head;
+        let Head { old, asks, length, chunked, .. } = self.head;
+        let connect = asks == Asks::Tunnel;
         if chunked && (length.is_some() || old) || connect && (chunked || length.is_some_and(|length| length > 0)) {
             return Err(Flaw::Conflict);
         }
@@ -320,7 +330,7 @@ impl Framing {
     /// What follows a request: another one, unless it asked for another protocol. A request that asks and is refused is the
     /// last of its connection.
     const fn over(&self) -> State {
-        if self.head.upgrade || self.head.connect { State::Through } else { State::Start }
+        if let Asks::Answer = self.head.asks { State::Start } else { State::Through }
     }
 }
 

@@ -131,7 +131,13 @@ fn second(bytes: &[u8]) -> Result<Parsed, Malformed> {
     if rest.len() < length {
         return Ok(Parsed::Needs(FIXED + length));
     }
-    if version >> 4 != 2 || version & 0x0f > 1 || rest.len() > length {
+    let local = match version {
+        // LOCAL: the balancer asks for itself, as health checks do; the addresses are to be left alone (section 2.2).
+        0x20 => true,
+        0x21 => false,
+        _ => return Err(Malformed::Form),
+    };
+    if rest.len() > length {
         return Err(Malformed::Form);
     }
     let (client, values) = addresses(family, rest)?;
@@ -148,8 +154,7 @@ fn second(bytes: &[u8]) -> Result<Parsed, Malformed> {
         }
         values = behind;
     }
-    // LOCAL: the balancer asks for itself, as health checks do; the addresses are to be left alone (section 2.2).
-    Ok(Parsed::Header(if version & 0x0f == 0 { Header::default() } else { header }))
+    Ok(Parsed::Header(if local { Header::default() } else { header }))
 }
 
 /// The client's address, and what is behind the addresses.

@@ -242,6 +242,8 @@ async fn hosts_and_paths_choose_the_most_specific_route() {
         format!("[[route]]\n{host}path = \"{path}\"\nauth = \"none\"\nbridge = {bridge}\n")
     });
     let toml = start.split_once("[[route]]").unwrap().0.to_owned() + &routes.concat();
+    // The certificate is for none of these hosts.
+    let toml = toml.replace("[[listener]]", "[[listener]]\nmisdirected = \"allow\"");
     let gateway = TestGateway::from_toml(&toml);
     for (host, path, events) in [
         ("elsewhere.example", "/chat", "/any"),
@@ -253,8 +255,8 @@ async fn hosts_and_paths_choose_the_most_specific_route() {
         ("a.b.example.com", "/chat", "/wild"),
         ("example.com", "/chat", "/any"),
         ("a.eu.example.com", "/chat", "/longer"),
-        ("elsewhere.example", "https://chat.example.com/chat", "/exact"),
-        ("chat.example.com", "https://elsewhere.example:8443/chat", "/any"),
+        ("chat.example.com", "https://chat.example.com/chat", "/exact"),
+        ("elsewhere.example:8443", "https://elsewhere.example:8443/chat", "/any"),
         ("chat.example.com", "/rooms/a%2Fb", "/room/a%2Fb"),
         ("chat.example.com", "/rooms/lobby", "/lobby"),
         ("chat.example.com", "/files/a/b?c=d", "/files?of=a/b&c=d"),
