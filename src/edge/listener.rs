@@ -227,8 +227,8 @@ impl Reception {
             named,
             certificate,
             ticket_path,
-            max_headers,
             diagnostics,
+            max_headers,
             slot,
         };
         if is_http2 {

@@ -30,6 +30,7 @@ mod lifecycle;
 mod limits;
 mod logs;
 mod manual;
+mod one_url;
 mod open;
 mod proxy;
 mod proxy_bodies;

@@ -172,9 +172,9 @@ async fn thirty_percent_become_sixty_by_reload_and_nobody_who_is_in_notices_nor_
     assert!((270..=330).contains(&on_the_bridge(&before)), "{}", on_the_bridge(&before));
 
     let mut sockets = Vec::new();
-    for client in 0..10 {
+    for (client, side) in before.iter().enumerate().take(10) {
         let mut socket = live(gateway.address, &format!("client-{client}")).await;
-        let word = if before[client] == "bridge" { "new" } else { "old" };
+        let word = if side == "bridge" { "new" } else { "old" };
         assert_eq!(answer(&mut socket, "1").await, format!("{word} 1"));
         sockets.push((socket, word));
     }
