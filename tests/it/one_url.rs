@@ -33,7 +33,7 @@ struct Backend {
 }
 
 #[derive(Clone, Default)]
-struct Streams(Arc<Mutex<Vec<mpsc::UnboundedSender<String>>>>);
+struct Streams(Arc<Mutex<Vec<mpsc::Sender<String>>>>);
 
 impl Backend {
     async fn start() -> Self {
@@ -98,8 +98,8 @@ impl Streams {
     }
 
     fn stream(&self, first: &str) -> Response<Body> {
-        let (sender, mut events) = mpsc::unbounded_channel();
-        sender.send(first.to_owned()).unwrap();
+        let (sender, mut events) = mpsc::channel(64);
+        sender.try_send(first.to_owned()).unwrap();
         self.0.lock().unwrap().push(sender);
         let events = futures_util::stream::poll_fn(move |cx| events.poll_recv(cx));
         let frames = futures_util::StreamExt::map(events, |event: String| Ok(Frame::data(Bytes::from(event))));
@@ -109,7 +109,7 @@ impl Streams {
     }
 
     fn tell(&self, event: &str) {
-        self.0.lock().unwrap().retain(|stream| stream.send(event.to_owned()).is_ok());
+        self.0.lock().unwrap().retain(|stream| stream.try_send(event.to_owned()).is_ok());
     }
 }
 
