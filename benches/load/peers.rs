@@ -20,8 +20,10 @@ pub(crate) const TICKET_KEY: &str = "a secret of 32 bytes, of the benchmark alon
 /// Which program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Peer {
-    /// tidegate, with this HTTP version to the backend.
+    /// tidegate's bridge, with this HTTP version to the backend.
     Tidegate(Http),
+    /// tidegate as a proxy: WebSockets are passed through, everything else is passed on, over HTTP/1.1.
+    Passing,
     /// nginx.
     Nginx,
     /// A bare TLS copier, to the backend's WebSocket or to its HTTP.
@@ -56,6 +58,7 @@ impl Peer {
         let address = process::free_address();
         let process = match self {
             Self::Tidegate(http) => Process::start(&mut tidegate(dir.path(), address, http, &upstream)),
+            Self::Passing => Process::start(&mut passing(dir.path(), address, &upstream)),
             Self::Nginx => Process::start(&mut nginx::command(dir.path(), address, &upstream)),
             Self::Floor(to) => {
                 let forward = if to == To::Http { upstream.http } else { upstream.websocket };
@@ -93,27 +96,11 @@ impl Stand {
 }
 
 fn tidegate(dir: &Path, listen: SocketAddr, http: Http, upstream: &Upstream) -> Command {
-    let file = dir.join("tidegate.toml");
     let protocol = if http == Http::Two { "http2" } else { "http1" };
     let endpoint = upstream.http;
-    // No pings, because clients that only count bytes do not answer them. No line for each connection, as with nginx; the
-    // line about the signal stays.
-    std::fs::write(
-        &file,
-        format!(
-            r#"
-[server]
-threads = 1
-drain_timeout = "1s"
-
-[log]
-filter = "warn"
-
-[[listener]]
-address = "{listen}"
-tls = {{ certificate = "dev.pem", key = "dev.key" }}
-max_connections = 100000
-
+    // No pings, because clients that only count bytes do not answer them.
+    let routes = format!(
+        r#"
 [ticket]
 lifetime = "10m"
 keys = [{{ id = "bench", algorithm = "HS256", file = "ticket.key" }}]
@@ -136,6 +123,54 @@ ping_interval = "1h"
 path = "/ticket"
 auth = "ticket"
 bridge = {{ upstream = "app", events = "/events", messages = "/messages", ping_interval = "1h" }}
+"#
+    );
+    run(dir, listen, &routes)
+}
+
+fn passing(dir: &Path, listen: SocketAddr, upstream: &Upstream) -> Command {
+    let (http, websocket) = (upstream.http, upstream.websocket);
+    let routes = format!(
+        r#"
+[upstream.app]
+endpoints = ["http://{http}"]
+
+[upstream.old]
+endpoints = ["http://{websocket}"]
+
+[[route]]
+path = "/chat"
+auth = "none"
+legacy = {{ upstream = "old" }}
+
+[[route]]
+path = "/{{*rest}}"
+auth = "none"
+proxy = {{ upstream = "app" }}
+"#
+    );
+    run(dir, listen, &routes)
+}
+
+/// tidegate with these routes. No line for each connection, as with nginx; the line about the signal stays.
+fn run(dir: &Path, listen: SocketAddr, routes: &str) -> Command {
+    let file = dir.join("tidegate.toml");
+    std::fs::write(
+        &file,
+        format!(
+            r#"
+[server]
+threads = 1
+drain_timeout = "1s"
+
+[log]
+filter = "warn"
+
+[[listener]]
+address = "{listen}"
+tls = {{ certificate = "dev.pem", key = "dev.key" }}
+max_connections = 100000
+{routes}
 "#
         ),
     )

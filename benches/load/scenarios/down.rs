@@ -22,7 +22,13 @@ pub(super) async fn run(effort: &Effort, report: &mut Report) {
     }
 }
 
-async fn one(effort: &Effort, report: &mut Report, column: &'static str, peer: Peer, load: (&str, &str, u64)) {
+pub(super) async fn one(
+    effort: &Effort,
+    report: &mut Report,
+    column: &'static str,
+    peer: Peer,
+    load: (&str, &str, u64),
+) {
     let (what, query, streams) = load;
     let stand = peer.start();
     let mut load = Load::default();

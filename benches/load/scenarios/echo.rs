@@ -27,7 +27,14 @@ pub(super) async fn run(effort: &Effort, report: &mut Report) {
 }
 
 /// Every client has one message under way.
-async fn saturated(effort: &Effort, report: &mut Report, column: &'static str, peer: Peer, size: usize, what: &str) {
+pub(super) async fn saturated(
+    effort: &Effort,
+    report: &mut Report,
+    column: &'static str,
+    peer: Peer,
+    size: usize,
+    what: &str,
+) {
     let stand = peer.start();
     let mut load = Load::default();
     for _ in 0..CLIENTS {

@@ -17,9 +17,7 @@ const SETTLED: Duration = Duration::from_secs(3);
 /// How many clients connect at the same time.
 const AT_ONCE: usize = 64;
 
-/// Each client has got an event and has sent two messages before it idles; what only tunnels echoes the messages.
 pub(super) async fn idle(effort: &Effort, report: &mut Report) {
-    let count = effort.connections;
     let peers = [
         ("HTTP/2 upstream", "tidegate", Peer::Tidegate(Http::Two), true),
         ("HTTP/1.1 upstream", "tidegate", Peer::Tidegate(Http::One), true),
@@ -27,27 +25,33 @@ pub(super) async fn idle(effort: &Effort, report: &mut Report) {
         ("HTTP/1.1 upstream", "floor", Peer::Floor(To::WebSocket), effort.floor),
     ];
     for (upstream, column, peer, _) in peers.into_iter().filter(|(.., wanted)| *wanted) {
-        let stand = peer.start();
-        let before = stand.memory();
-        let clients = open(&stand.target, count, move |mut client| async move {
-            if peer.is_bridge() {
-                client.marks().await;
-            }
-            for _ in 0..2 {
-                client.send(&message(128)).await;
-                client.marks().await;
-            }
-            client
-        })
-        .await;
-        sleep(SETTLED).await;
-        let after = stand.memory();
-        let each = |before: f64, after: f64| Figure::exactly((after - before) / count as f64);
-        let what = format!("KiB per idle connection, {upstream}");
-        report.add(&what, column, each(before.private, after.private));
-        report.note(format!("{what}, resident"), column, each(before.resident, after.resident));
-        drop(clients);
+        each(effort, report, upstream, column, peer).await;
     }
+}
+
+/// Each client has got an event and has sent two messages before it idles; what only tunnels echoes the messages.
+pub(super) async fn each(effort: &Effort, report: &mut Report, what: &str, column: &'static str, peer: Peer) {
+    let count = effort.connections;
+    let stand = peer.start();
+    let before = stand.memory();
+    let clients = open(&stand.target, count, move |mut client| async move {
+        if peer.is_bridge() {
+            client.marks().await;
+        }
+        for _ in 0..2 {
+            client.send(&message(128)).await;
+            client.marks().await;
+        }
+        client
+    })
+    .await;
+    sleep(SETTLED).await;
+    let after = stand.memory();
+    let each = |before: f64, after: f64| Figure::exactly((after - before) / count as f64);
+    let what = format!("KiB per idle connection, {what}");
+    report.add(&what, column, each(before.private, after.private));
+    report.note(format!("{what}, resident"), column, each(before.resident, after.resident));
+    drop(clients);
 }
 
 /// One large message in and the same out on every connection; what of it is still held when they idle, and when they

@@ -4,6 +4,7 @@ mod connect;
 mod down;
 mod echo;
 mod memory;
+mod passed;
 mod up;
 
 use std::time::Duration;
@@ -49,6 +50,8 @@ pub(crate) enum Scenario {
     Up,
     /// Events down
     Down,
+    /// What is passed through or on: WebSockets to a WebSocket backend, POSTs and event streams of native clients
+    Passed,
     /// New connections
     Connect,
     /// Memory after large messages
@@ -56,7 +59,8 @@ pub(crate) enum Scenario {
 }
 
 impl Scenario {
-    pub(crate) const ALL: [Self; 6] = [Self::Idle, Self::Burst, Self::Echo, Self::Up, Self::Down, Self::Connect];
+    pub(crate) const ALL: [Self; 7] =
+        [Self::Idle, Self::Burst, Self::Echo, Self::Up, Self::Down, Self::Passed, Self::Connect];
 
     pub(crate) async fn run(self, effort: &Effort, report: &mut Report) {
         match self {
@@ -64,6 +68,7 @@ impl Scenario {
             Self::Echo => echo::run(effort, report).await,
             Self::Up => up::run(effort, report).await,
             Self::Down => down::run(effort, report).await,
+            Self::Passed => passed::run(effort, report).await,
             Self::Connect => connect::run(effort, report).await,
             Self::Burst => memory::burst(effort, report).await,
         }

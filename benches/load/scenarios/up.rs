@@ -15,7 +15,7 @@ pub(super) async fn run(effort: &Effort, report: &mut Report) {
     one(effort, report, "tidegate", Peer::Tidegate(Http::Two), "message up, HTTP/2 upstream").await;
 }
 
-async fn one(effort: &Effort, report: &mut Report, column: &'static str, peer: Peer, what: &str) {
+pub(super) async fn one(effort: &Effort, report: &mut Report, column: &'static str, peer: Peer, what: &str) {
     let stand = peer.start();
     let mut load = Load::default();
     for _ in 0..CLIENTS {
