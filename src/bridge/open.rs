@@ -105,6 +105,12 @@ impl Opened {
         self.subprotocol.as_ref()
     }
 
+    /// Largest message of the client's that its session takes, in bytes.
+    #[must_use]
+    pub fn max_message_size(&self) -> usize {
+        self.bridge.settings.session.max_message_size
+    }
+
     /// The client was gone before it could be let in.
     pub fn abandoned(self, error: &(dyn std::error::Error + 'static)) {
         tracing::debug!(connection = %self.requests.id(), error, "the client was gone before it could be let in");
