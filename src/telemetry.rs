@@ -42,7 +42,7 @@ mod side;
 
 pub use side::{Reason, Side, Turn};
 
-pub use lines::{Opening, Refused, chain, connection_closed, connection_opened, refused, ticket_issued};
+pub use lines::{Opening, Refused, chain, connection_closed, connection_opened, refused, ticket_issued, unsigned};
 pub use passed::{Passed, request_passed};
 
 /// Libraries whose debug and trace lines can hold request heads, and with them credentials: they are kept at `info`

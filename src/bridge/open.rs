@@ -12,7 +12,6 @@ use super::driver::Driver;
 use super::memory::Newcomer;
 pub use super::request::Asked;
 use super::request::Requests;
-pub(crate) use super::request::too_large;
 use super::settings::Settings;
 use super::socket::ClientSocket;
 use super::upstream_side::UpstreamSide;
@@ -70,7 +69,7 @@ pub async fn open(bridge: &Bridge, prepared: Prepared, asked: Asked<'_>, route: 
     // A position that is no text can be passed on, but not be resumed from later.
     let position = last_event_id.as_ref().and_then(|id| std::str::from_utf8(id.as_bytes()).ok()).unwrap_or_default();
     let position = position.to_owned();
-    let request = requests.events(last_event_id, SystemTime::now());
+    let request = requests.events(last_event_id, SystemTime::now);
 
     let deadline = began + settings.open_timeout;
     let OpenAnswer { pool, response, count } =
@@ -103,6 +102,12 @@ impl Opened {
     #[must_use]
     pub fn subprotocol(&self) -> Option<&HeaderValue> {
         self.subprotocol.as_ref()
+    }
+
+    /// Largest message of the client's that its session takes, in bytes.
+    #[must_use]
+    pub fn max_message_size(&self) -> usize {
+        self.bridge.settings.session.max_message_size
     }
 
     /// The client was gone before it could be let in.

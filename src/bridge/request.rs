@@ -20,6 +20,7 @@ use crate::protocol::forwarded;
 use crate::protocol::headers::{self, Kept};
 use crate::protocol::hop::Hop;
 use crate::protocol::message::Message;
+use crate::protocol::passing;
 use crate::protocol::problem::Problem;
 use crate::protocol::query::Query;
 use crate::session::{Batch, Payload};
@@ -90,12 +91,7 @@ impl Requests {
     ) -> Result<(Self, Option<HeaderValue>), Problem> {
         let query = asked.head.uri.query().unwrap_or_default();
         let query = Query::split(query, &settings.credential_params, &settings.last_event_id_param);
-        let target = |template: &crate::protocol::template::Template| {
-            let target = query.append_to(template.expand(asked.captures), template.has_query());
-            PathAndQuery::try_from(target).map_err(|_| {
-                Problem::new(http::StatusCode::BAD_REQUEST, "bad-target", "path or query cannot be passed on")
-            })
-        };
+        let target = |path| passing::expanded(path, asked.captures, &query);
         // The header of a native client comes first: it is where the standard puts the position.
         let brought = asked.head.headers.get(headers::LAST_EVENT_ID).map(|value| value.as_bytes().to_vec());
         let last_event_id = brought.or(query.last_event_id.clone().map(String::into_bytes));
@@ -114,11 +110,10 @@ impl Requests {
         let mut fields = fields(asked, settings, id);
         let mut token = None;
         if let Some(identity) = asked.identity {
-            let told = told::fields(identity, headers::TIDEGATE_SUBJECT, &settings.claim_headers);
-            let told = told.map_err(|error| too_large(&error))?;
+            let told = told::fields(identity, headers::TIDEGATE_SUBJECT, &settings.claim_headers)?;
             fields.extend(told.into_iter().map(|(name, value)| (name, Cow::Owned(value.into_bytes()))));
             if let Some((audience, signer)) = settings.identity_token.as_ref().zip(signer) {
-                let said = signer.say(identity, audience, id).map_err(|error| too_large(&error))?;
+                let said = signer.say(identity, audience, id)?;
                 token = Some(Box::new(IdentityToken::new(signer.clone(), said)));
             }
         }
@@ -138,11 +133,11 @@ impl Requests {
         self.id
     }
 
-    /// The fields of every request that is made at `now`.
-    fn common(&mut self, now: SystemTime) -> HeaderMap {
+    /// The fields of every request that is made at `now`, which is asked for only where something depends on it.
+    fn common(&mut self, now: impl FnOnce() -> SystemTime) -> HeaderMap {
         let mut fields = HeaderMap::with_capacity(16);
         self.fields.append_to(&mut fields);
-        if let Some(token) = self.token.as_mut().and_then(|token| token.at(now)) {
+        if let Some(token) = self.token.as_mut().and_then(|token| token.at(now())) {
             fields.insert(headers::TIDEGATE_IDENTITY, token);
         }
         fields
@@ -150,7 +145,11 @@ impl Requests {
 
     /// The request that opens the event stream.
     #[must_use]
-    pub(super) fn events(&mut self, last_event_id: Option<HeaderValue>, now: SystemTime) -> OutgoingRequest {
+    pub(super) fn events(
+        &mut self,
+        last_event_id: Option<HeaderValue>,
+        now: impl FnOnce() -> SystemTime,
+    ) -> OutgoingRequest {
         let mut fields = self.common(now);
         fields.insert(header::ACCEPT, TEXT_EVENT_STREAM);
         fields.insert(header::CACHE_CONTROL, NO_STORE);
@@ -172,7 +171,7 @@ impl Requests {
         sequence: u64,
         payload: &Payload,
         text_type: &HeaderValue,
-        now: SystemTime,
+        now: impl FnOnce() -> SystemTime,
     ) -> OutgoingRequest {
         let mut fields = self.common(now);
         fields.insert(header::ACCEPT_ENCODING, IDENTITY);
@@ -202,16 +201,6 @@ impl Requests {
         fields.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
         OutgoingRequest { method: Method::POST, target: self.messages.clone(), headers: fields, body }
     }
-}
-
-/// Upstream cannot be told who the client is. The proof is good, but not for this route.
-pub(crate) fn too_large(error: &told::TooLarge) -> Problem {
-    Problem::new(
-        http::StatusCode::FORBIDDEN,
-        "identity-too-large",
-        "the identity holds more than can be passed on to this route",
-    )
-    .with_log(error.to_string())
 }
 
 /// The fields that go along with every request: ours, and those of the client that the route lets through. Anything

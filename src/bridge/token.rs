@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use http::HeaderValue;
-use tracing::warn;
 
-use crate::identity::signer::{Said, Signed, Signer, Term};
+use crate::identity::signer::{Said, Signer, Term};
+use crate::telemetry;
 
 /// What says who the client of a connection is, and the newest form of it.
 #[derive(Clone, Debug)]
@@ -29,19 +29,15 @@ impl IdentityToken {
     pub(super) fn at(&mut self, now: SystemTime) -> Option<HeaderValue> {
         if !self.newest.as_ref().is_some_and(|(_, term)| term.will_do(now)) {
             match self.signer.sign(&self.said, now) {
-                Ok(Signed { token, term }) => {
+                Ok(signed) => {
                     self.failing = false;
-                    self.newest = HeaderValue::try_from(token).ok().map(|mut value| {
-                        value.set_sensitive(true);
-                        (value, term)
-                    });
+                    let term = signed.term;
+                    self.newest = signed.field().map(|value| (value, term));
                 }
-                // The key has signed at the start: the system has no random bytes, or no memory.
-                Err(error) if !self.failing => {
+                Err(error) => {
+                    telemetry::unsigned((!self.failing).then_some(&error as _));
                     self.failing = true;
-                    warn!(%error, "an identity token could not be signed");
                 }
-                Err(_) => {}
             }
         }
         self.newest.as_ref().map(|(value, _)| value.clone())

@@ -121,7 +121,7 @@ impl UpstreamSide {
             timeout: settings.message_timeout,
         };
         let (sequence, payload) = (delivery.sequence, &delivery.payload);
-        let request = self.requests.post(sequence, payload, &settings.text_type, SystemTime::now());
+        let request = self.requests.post(sequence, payload, &settings.text_type, SystemTime::now);
         if delivery.attempt == 0 {
             let pool = self.pool.clone();
             return self.posts.push(Box::pin(async move {
@@ -195,7 +195,7 @@ impl UpstreamSide {
             self.position = String::new();
         }
         let position = HeaderValue::from_bytes(self.position.as_bytes()).ok().filter(|_| resume);
-        let request = self.requests.events(position, SystemTime::now());
+        let request = self.requests.events(position, SystemTime::now);
         let id = self.requests.id();
         let avoid = self.stalled.then(|| self.pool.clone());
         self.reopening = Some(Box::pin(reopen(self.bridge.clone(), request, id, self.subprotocol.clone(), avoid)));

@@ -12,7 +12,7 @@ use super::problem::quote;
 use super::reader::TableReader;
 use super::report::{Report, nearest};
 use super::route::Known;
-use super::{session, told};
+use super::{passing, session, told};
 use crate::bridge::{ForwardCookies, Settings};
 use crate::protocol::template::Template;
 
@@ -163,25 +163,11 @@ pub(super) fn cookie_names(texts: &[Located<&str>], report: &Report) -> Option<V
 
 /// The query parameters that are credentials, and the one with the last event id.
 fn params(table: &mut TableReader<'_>, ticket: &str) -> (Vec<String>, String) {
-    let report = table.report();
-    let check = |text: &Located<&str>| {
-        if !names::is_parameter(text.value) {
-            let message = format!("{} is not the name of a query parameter", quote(text.value));
-            report.wrong(Some(text.span.clone()), message, "use letters, digits, `-`, `_`, `.` and `~`");
-        }
-    };
-    let mut credentials: Vec<String> = match table.texts("credential_params") {
-        Some(texts) => texts.iter().inspect(|text| check(text)).map(|text| text.value.to_owned()).collect(),
-        None => CREDENTIALS.map(str::to_owned).to_vec(),
-    };
-    // A ticket is ours to redeem, whatever else is a credential.
-    if !credentials.iter().any(|credential| credential == ticket) {
-        credentials.push(ticket.to_owned());
-    }
+    let credentials = passing::credential_params(table, &CREDENTIALS, ticket);
     let last_event_id = match table.text("last_event_id_param") {
         Some(text) => {
             if !text.value.is_empty() {
-                check(&text);
+                passing::check_parameter(&text, table.report());
             }
             text.value.to_owned()
         }
@@ -190,7 +176,7 @@ fn params(table: &mut TableReader<'_>, ticket: &str) -> (Vec<String>, String) {
     if credentials.contains(&last_event_id) {
         let span = table.span("last_event_id_param").or_else(|| table.span("credential_params"));
         let message = format!("{} is both a credential and the last event id", quote(&last_event_id));
-        report.wrong(span, message, "give `last_event_id_param` a name that is not in `credential_params`");
+        table.report().wrong(span, message, "give `last_event_id_param` a name that is not in `credential_params`");
     }
     (credentials, last_event_id)
 }

@@ -20,6 +20,7 @@ mod limits;
 mod listener;
 mod log;
 mod names;
+mod passing;
 mod pem;
 mod problem;
 mod proxy;

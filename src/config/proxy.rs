@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use http::uri::Authority;
 use http::{HeaderName, HeaderValue};
 use toml::de::DeValue;
 
@@ -10,11 +9,10 @@ use super::problem::quote;
 use super::reader::TableReader;
 use super::report::Report;
 use super::route::Known;
-use super::{ANY_DURATION, bridge, names, stream, told};
+use super::{ANY_DURATION, bridge, passing, stream, told};
 use crate::protocol::headers::{OURS, folded};
 use crate::protocol::hop;
-use crate::protocol::template::Template;
-use crate::proxy::{Cors, Edits, Host, Settings};
+use crate::proxy::{Cors, Edits, Settings};
 
 /// Most bytes that a limit for bodies can say: one tebibyte, above which no limit can be meant.
 const MOST_BODY: usize = 1 << 40;
@@ -30,14 +28,14 @@ enum Side {
 pub(super) fn read(mut table: TableReader<'_>, captures: Option<&[&str]>, known: Known<'_>) -> Option<Settings> {
     let help = "name one of the upstreams, as in upstream = \"app\" for [upstream.app]";
     let upstream = bridge::upstream(&mut table, known.upstreams, help);
-    let path = path(&mut table, captures);
-    let host = host(&mut table);
+    let path = passing::path(&mut table, captures);
+    let host = passing::host(&mut table);
     let request_headers = edits(&mut table, "request_headers", "route.proxy.request_headers", Side::Requests);
     let response_headers = edits(&mut table, "response_headers", "route.proxy.response_headers", Side::Answers);
     let set: Vec<HeaderName> = request_headers.set.iter().map(|(name, _)| name.clone()).collect();
     let claim_headers = told::claim_headers(&mut table, known.claims, &set);
     let identity_token = told::identity_token(&mut table, known.identity, upstream.as_ref());
-    let credential_params = credential_params(&mut table, known.ticket_param);
+    let credential_params = passing::credential_params(&mut table, &[], known.ticket_param);
     let max_request_body = table
         .field("max_request_body")
         .and_then(|field| field.size(0..=MOST_BODY))
@@ -66,42 +64,6 @@ pub(super) fn read(mut table: TableReader<'_>, captures: Option<&[&str]>, known:
         stream,
         cors,
     })
-}
-
-fn path(table: &mut TableReader<'_>, captures: Option<&[&str]>) -> Option<Template> {
-    let text = table.text("path")?;
-    // Without the captures nothing true can be said about the placeholders.
-    let captures = captures?;
-    Template::parse(text.value, captures)
-        .map_err(|error| {
-            let help = match captures {
-                [] => "write a path such as \"/app\"; the path of this route captures nothing".to_owned(),
-                names @ [first, ..] => {
-                    format!("write a path such as \"/app/{{{first}}}\"; captured here: {}", names.join(", "))
-                }
-            };
-            table.report().wrong(Some(text.span), format!("`path` cannot be {}: {error}", quote(text.value)), help);
-        })
-        .ok()
-}
-
-/// `"client"`, `"upstream"`, or a name with an optional port.
-fn host(table: &mut TableReader<'_>) -> Host {
-    let Some(text) = table.text("host") else { return Host::Client };
-    match text.value {
-        "client" => return Host::Client,
-        "upstream" => return Host::Upstream,
-        _ => {}
-    }
-    // RFC 9112 section 3.2: a host and a port, and no user.
-    let name =
-        Authority::try_from(text.value).ok().filter(|name| !name.as_str().contains('@') && !name.host().is_empty());
-    if let Some(name) = name.and_then(|name| HeaderValue::from_str(name.as_str()).ok()) {
-        return Host::Name(name);
-    }
-    let help = "write \"client\", \"upstream\", or a host such as \"app.internal\"";
-    table.report().wrong(Some(text.span), format!("{} is no host", quote(text.value)), help);
-    Host::Client
 }
 
 /// `{ set = { .. }, remove = [ .. ] }`.
@@ -153,7 +115,7 @@ fn name_of(text: &str, span: std::ops::Range<usize>, side: Side, report: &Report
         return None;
     };
     let folded = HeaderName::try_from(folded(name.as_str())).unwrap_or_else(|_| name.clone());
-    if hop::is_framing(&folded) && !(side == Side::Answers && folded == "host") {
+    if hop::is_framing(folded.as_str()) && !(side == Side::Answers && folded == "host") {
         let help = if folded == "host" { "write it as the `host` of this proxy" } else { "take it out" };
         refused("it leads the message, or says where it ends", help);
         return None;
@@ -165,27 +127,11 @@ fn name_of(text: &str, span: std::ops::Range<usize>, side: Side, report: &Report
     Some(name)
 }
 
-/// The parameters that do not go along. A ticket is ours to redeem, whatever else is a credential.
-fn credential_params(table: &mut TableReader<'_>, ticket: &str) -> Vec<String> {
-    let mut params = Vec::new();
-    for text in table.texts("credential_params").unwrap_or_default() {
-        if names::is_parameter(text.value) {
-            params.push(text.value.to_owned());
-        } else {
-            let message = format!("{} is not the name of a query parameter", quote(text.value));
-            table.report().wrong(Some(text.span), message, "use letters, digits, `-`, `_`, `.` and `~`");
-        }
-    }
-    if !params.iter().any(|param| param == ticket) {
-        params.push(ticket.to_owned());
-    }
-    params
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::tests::{parse, problems};
+    use crate::protocol::passing::Host;
 
     fn file(proxy: &str) -> String {
         format!(
@@ -244,8 +190,8 @@ mod tests {
         assert!(only("request_headers.set = { \"a b\" = \"x\" }").contains("not the name of a header"));
         assert!(only("response_headers.set = { x-a = \"a\\nb\" }").contains("cannot be the value of a header"));
         assert_eq!(only("response_headers = { sets = {} }"), "`sets` is not known in [route.proxy.response_headers]");
-        assert_eq!(only("host = \"a/b\""), "`a/b` is no host");
-        assert_eq!(only("host = \"me@there\""), "`me@there` is no host");
+        assert_eq!(only("host = \"a/b\""), "`a/b` cannot be a host");
+        assert_eq!(only("host = \"me@there\""), "`me@there` cannot be a host");
         assert!(only("path = \"/{other}\"").contains("not captured"));
         assert!(only("credential_params = [\"a&b\"]").contains("not the name of a query parameter"));
         assert!(only("retries = 11").contains("out of range"));

@@ -1,4 +1,4 @@
-//! `claim_headers` and `identity_token` of a bridge: how upstream is told who a client is.
+//! `claim_headers` and `identity_token`: how upstream is told who a client is.
 
 use std::sync::Arc;
 

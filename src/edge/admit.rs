@@ -9,7 +9,6 @@ use super::credential::{self, Credential};
 use super::http::Connection;
 use super::routes::Found;
 use super::settings::Auth;
-use super::side::Shown;
 use super::site::Site;
 use crate::access::Proven;
 use crate::access::limits::Place;
@@ -58,9 +57,6 @@ impl Connection {
     ///
     /// What the client is answered that does not prove it.
     pub(super) async fn prove(&self, checked: &Checked<'_>) -> Result<Option<Proven>, Problem> {
-        if let Some(Shown(proven)) = self.decided.as_ref().and_then(|decided| decided.take_shown()) {
-            return Ok(proven);
-        }
         let Checked { head, found, host, site, credential, .. } = checked;
         let Auth::OneOf(ways) = &found.route.auth else { return Ok(None) };
         let origin = site.origin().map(ToString::to_string);

@@ -9,7 +9,6 @@ use rustls::pki_types::CertificateDer;
 
 use super::diagnostic::Diagnostics;
 use super::http::Edge;
-use super::side::Decided;
 use super::target::Named;
 use super::work::Slot;
 
@@ -66,7 +65,7 @@ pub(super) struct Client {
 impl Client {
     /// The connection as one request sees it, with the edge as it is now.
     pub(super) fn connection(&self) -> Connection {
-        Connection { edge: self.current.now(), decided: None, client: self.clone() }
+        Connection { edge: self.current.now(), client: self.clone() }
     }
 }
 
@@ -74,8 +73,6 @@ impl Client {
 #[derive(Clone)]
 pub(super) struct Connection {
     pub edge: Arc<Edge>,
-    /// On a split route, once it is known which side this request takes.
-    pub decided: Option<Arc<Decided>>,
     pub client: Client,
 }
 

@@ -173,10 +173,10 @@ impl Connection {
                 self.proxied(id, head, body, found, host, proxy).await
             }
             (Some(bridge), Some(legacy), _) if let Some(split) = &route.split => {
-                self.split(id, head, found, host, Sides { split, bridge, legacy }, upgrade).await
+                self.websocket(id, head, found, host, Sides::Split { split, bridge, legacy }, upgrade).await
             }
-            (Some(bridge), _, _) => self.bridged(id, head, found, host, bridge, upgrade).await,
-            (None, Some(legacy), _) => self.tunnelled(id, head, found, host, legacy, upgrade).await,
+            (Some(bridge), _, _) => self.websocket(id, head, found, host, Sides::Bridge(bridge), upgrade).await,
+            (None, Some(legacy), _) => self.websocket(id, head, found, host, Sides::Legacy(legacy), upgrade).await,
             (None, None, Some(proxy)) => self.proxied(id, head, body, found, host, proxy).await,
             (None, None, None) => Err(no_route()),
         }

@@ -1,6 +1,7 @@
 //! Everything on the client's side: listeners, TLS, HTTP, the WebSocket handshake and its frames.
 
 mod admit;
+mod behind;
 mod client;
 mod cors;
 pub mod credential;
@@ -32,7 +33,6 @@ mod strict;
 mod sunset;
 mod target;
 pub mod tls;
-mod tunnelled;
 mod upgrade;
 mod watched;
 pub mod websocket;

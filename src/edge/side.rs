@@ -1,99 +1,87 @@
-//! A WebSocket handshake on a route that is split: who asks, then which side, and from there on as on a route that has only
-//! that side.
+//! What a route leads WebSockets to, and on a split route which of the two sides a handshake takes.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
+use http::Response;
 use http::header::HeaderValue;
-use http::{Response, request};
-use hyper::upgrade::OnUpgrade;
-use uuid::Uuid;
 
-use super::handshake::{self, Handshake};
+use super::admit::Checked;
+use super::behind::Behind;
 use super::http::{Body, Connection};
-use super::routes::Found;
 use super::split::{Asking, Split};
-use super::upgrade::stopping;
-use crate::access::{Proven, lock};
+use crate::access::Proven;
 use crate::bridge;
 use crate::protocol::problem::Problem;
 use crate::telemetry::{Reason, Side, Turn};
 use crate::tunnel;
+use crate::tunnel::open::Tunnel;
 
-/// A handshake whose side is known, and whose client has proven who it is: that is asked once, whatever the side asks again.
-#[derive(Debug)]
-pub(super) struct Decided {
-    turn: Turn,
-    /// Taken by the side.
-    shown: Mutex<Option<Shown>>,
+/// What a route leads WebSockets to.
+#[derive(Clone, Copy)]
+pub(super) enum Sides<'a> {
+    Bridge(&'a Arc<bridge::Settings>),
+    Legacy(&'a Arc<tunnel::Settings>),
+    Split { split: &'a Split, bridge: &'a Arc<bridge::Settings>, legacy: &'a Arc<tunnel::Settings> },
 }
 
-/// What a client has proven; `None` if it need not prove anything.
-#[derive(Debug)]
-pub(super) struct Shown(pub(super) Option<Proven>);
-
-impl Decided {
-    /// What the client has proven, the first time that it is asked for.
-    pub(super) fn take_shown(&self) -> Option<Shown> {
-        lock(&self.shown).take()
-    }
-}
-
-/// What a split route leads to.
-pub(super) struct Sides<'a> {
-    pub(super) split: &'a Split,
-    pub(super) bridge: &'a Arc<bridge::Settings>,
-    pub(super) legacy: &'a Arc<tunnel::Settings>,
+/// A side that was chosen, and what the client has proven for that: it is asked once, whatever the side would ask again.
+pub(super) struct Chosen {
+    pub(super) turn: Turn,
+    pub(super) proven: Option<Proven>,
 }
 
 impl Connection {
-    /// A handshake on a split route: the free checks first, then who asks, because the side depends on it, then the side. A
-    /// ticket is spent there, and only there.
-    pub(super) async fn split(
+    /// Chooses the side of a handshake on a split route. Who asks comes first, because the side depends on it.
+    ///
+    /// # Errors
+    ///
+    /// What the client is answered that does not prove who it is.
+    pub(super) async fn choose(
         &self,
-        id: Uuid,
-        head: &request::Parts,
-        found: &Found<'_, '_>,
-        host: &str,
-        sides: Sides<'_>,
-        upgrade: &mut Option<OnUpgrade>,
-    ) -> Result<Response<Body>, Problem> {
-        let Handshake { offered, .. } = handshake::check(head)?;
-        let checked = self.check(id, head, found, host, &offered)?;
-        self.check_phase(&checked)?;
-        let proven = tokio::select! {
-            proven = self.prove(&checked) => proven?,
-            () = self.edge.stop.shutdown.cancelled() => return Err(stopping()),
-        };
+        checked: &Checked<'_>,
+        split: &Split,
+        bridge: &Arc<bridge::Settings>,
+    ) -> Result<Chosen, Problem> {
+        let Checked { head, found, .. } = checked;
+        let proven = self.prove(checked).await?;
         let subject = proven.as_ref().map(|proven| proven.identity.subject.as_str());
         let net = self.edge.door.prefixes.of(self.peer.ip());
-        let mut turn = sides.split.turn(&Asking { fields: &head.headers, query: head.uri.query(), subject, net });
-        if turn.side == Side::Bridge && sides.split.falls_back && !self.takes_newcomers(sides.bridge) {
+        let mut turn = split.turn(&Asking { fields: &head.headers, query: head.uri.query(), subject, net });
+        if turn.side == Side::Bridge && split.falls_back && !self.takes_newcomers(bridge) {
             turn = Turn { side: Side::Legacy, reason: Reason::Fallback };
         }
         self.edge.bridges.registry().sides().count(&found.route.path, turn);
-        let decided = Arc::new(Decided { turn, shown: Mutex::new(Some(Shown(proven))) });
-        let connection = Self { decided: Some(decided), ..self.clone() };
-        let answered = match turn.side {
-            Side::Bridge => connection.bridged(id, head, found, host, sides.bridge, upgrade).await,
-            Side::Legacy => connection.tunnelled(id, head, found, host, sides.legacy, upgrade).await,
-        };
-        let Some(name) = &sides.split.header else { return answered };
-        let side = HeaderValue::from_static(turn.side.label());
-        match answered {
-            Ok(mut response) => {
-                response.headers_mut().insert(name, side);
-                Ok(response)
-            }
-            Err(problem) => Err(problem.with_header(name.clone(), side)),
-        }
-    }
-
-    /// The side that was chosen and why, on a split route.
-    pub(super) fn turn(&self) -> Option<Turn> {
-        self.decided.as_ref().map(|decided| decided.turn)
+        Ok(Chosen { turn, proven })
     }
 
     fn takes_newcomers(&self, settings: &Arc<bridge::Settings>) -> bool {
         self.edge.bridges.of(settings).is_some_and(|bridge| bridge.takes_newcomers())
+    }
+
+    /// The bridge for a route's settings; `None` when they name no upstream, which the configuration rules out.
+    pub(super) fn bridge(&self, settings: &Arc<bridge::Settings>) -> Option<Behind> {
+        self.edge.bridges.of(settings).map(Behind::Bridge)
+    }
+
+    /// The same for a pass-through.
+    pub(super) fn legacy(&self, settings: &Arc<tunnel::Settings>) -> Option<Behind> {
+        Tunnel::of(settings, &self.edge.bridges).map(Behind::Legacy)
+    }
+}
+
+/// Says in the answer which side it is of, where the route wants it said.
+pub(super) fn name_side(
+    answered: Result<Response<Body>, Problem>,
+    split: &Split,
+    side: Side,
+) -> Result<Response<Body>, Problem> {
+    let Some(name) = &split.header else { return answered };
+    let side = HeaderValue::from_static(side.label());
+    match answered {
+        Ok(mut response) => {
+            response.headers_mut().insert(name, side);
+            Ok(response)
+        }
+        Err(problem) => Err(problem.with_header(name.clone(), side)),
     }
 }

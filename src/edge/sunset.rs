@@ -22,8 +22,7 @@ impl Connection {
     /// 503 in a brownout, 410 once WebSocket is off.
     pub(super) fn check_phase(&self, checked: &Checked<'_>) -> Result<(), Problem> {
         let route = checked.found.route;
-        // Where two sides are split, it was asked before they were.
-        let Some(sunset) = route.sunset.as_ref().filter(|_| self.turn().is_none()) else { return Ok(()) };
+        let Some(sunset) = &route.sunset else { return Ok(()) };
         let now = SystemTime::now();
         let read = sunset.link.as_deref().map(|link| format!("; {link} says what to do")).unwrap_or_default();
         let (outcome, problem) = match sunset.verdict(&route.name, self.network(), now) {

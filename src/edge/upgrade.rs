@@ -1,6 +1,5 @@
 //! From a WebSocket handshake to a connection that is driven: the free checks, then who asks, then upstream, then 101.
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,54 +12,84 @@ use tokio::io::AsyncWriteExt as _;
 use uuid::Uuid;
 
 use super::admit::Checked;
+use super::behind::{Behind, Driven, Opened};
 use super::handshake::{self, Handshake};
 use super::http::{Body, Connection, add_id, whole};
 use super::routes::Found;
+use super::side::{Chosen, Sides, name_side};
 use super::stream::ClientStream;
 use super::strict::Strict;
-use super::websocket::WebSocket;
 use super::work::Slot;
 use crate::access::limits::Place;
 use crate::access::revoked::Revoker;
-use crate::bridge::open::{Asked, Opened, open, prepare};
-use crate::bridge::{self, Bridge, Stop};
+use crate::bridge::open::Asked;
+use crate::bridge::{self, Stop};
 use crate::identity::Holder;
 use crate::ledger::book::Outcome;
 use crate::protocol::problem::Problem;
+use crate::telemetry::Side;
+use crate::tunnel;
 
 /// How long a client whose upgrade was refused may take to end its side.
 const REFUSED_LINGER: Duration = Duration::from_secs(1);
 
 impl Connection {
-    /// A WebSocket handshake on a route that is bridged: the free checks first, then upstream, then 101.
-    pub(super) async fn bridged(
+    /// A WebSocket handshake: the free checks first, then, on a split route, the side, then upstream, then 101.
+    pub(super) async fn websocket(
         &self,
         id: Uuid,
         head: &request::Parts,
         found: &Found<'_, '_>,
         host: &str,
-        settings: &Arc<bridge::Settings>,
+        sides: Sides<'_>,
         upgrade: &mut Option<OnUpgrade>,
     ) -> Result<Response<Body>, Problem> {
         let Handshake { accept, offered } = handshake::check(head)?;
         let checked = self.check(id, head, found, host, &offered)?;
         self.check_phase(&checked)?;
-        let bridge = self.edge.bridges.of(settings).ok_or_else(stopping)?;
+        match sides {
+            Sides::Bridge(bridge) => self.admit(&checked, self.bridge(bridge), None, accept, upgrade).await,
+            Sides::Legacy(legacy) => self.admit(&checked, self.legacy(legacy), None, accept, upgrade).await,
+            Sides::Split { split, bridge, legacy } => {
+                let chosen = tokio::select! {
+                    chosen = self.choose(&checked, split, bridge) => chosen?,
+                    () = self.edge.stop.shutdown.cancelled() => return Err(stopping()),
+                };
+                let side = chosen.turn.side;
+                let behind = match side {
+                    Side::Bridge => self.bridge(bridge),
+                    Side::Legacy => self.legacy(legacy),
+                };
+                name_side(self.admit(&checked, behind, Some(chosen), accept, upgrade).await, split, side)
+            }
+        }
+    }
+
+    /// Has a client that upstream accepts let in.
+    async fn admit(
+        &self,
+        checked: &Checked<'_>,
+        behind: Option<Behind>,
+        chosen: Option<Chosen>,
+        accept: Option<HeaderValue>,
+        upgrade: &mut Option<OnUpgrade>,
+    ) -> Result<Response<Body>, Problem> {
+        let behind = behind.ok_or_else(stopping)?;
         let opened = tokio::select! {
-            opened = self.open(&bridge, &checked) => opened,
+            opened = self.open(&behind, checked, chosen) => opened,
             () = self.edge.stop.shutdown.cancelled() => return Err(stopping()),
         };
         let (opened, place) = opened?;
         let upgrade = upgrade.take().ok_or_else(stopping)?;
 
-        let response = switched(accept, checked.credential.answer(opened.subprotocol()), id);
+        let mut response = switched(accept, checked.credential.answer(opened.subprotocol()), checked.id);
+        opened.add_fields(response.headers_mut());
 
-        let max_message_size = settings.session.max_message_size;
         let slot = self.slot.clone();
         // A fresh, small task: what served the handshake ends and gives its memory back.
         // Boxes: a future keeps the size of all that it was given and of the largest thing that it ever waits for.
         let (stop, revoker) = (self.edge.stop.clone(), self.edge.door.revoker.clone());
-        let let_in = Box::pin(let_in(upgrade, opened, max_message_size, stop, revoker));
+        let let_in = Box::pin(let_in(upgrade, opened, stop, revoker));
         self.edge.connections.spawn(async move {
             if let Some(driven) = let_in.await {
                 driven.await;
@@ -70,12 +99,21 @@ impl Connection {
         Ok(response)
     }
 
-    /// Who asks, whether there is room, and what upstream says to it.
-    async fn open(&self, bridge: &Bridge, checked: &Checked<'_>) -> Result<(Opened, Place), Problem> {
+    /// Who asks, whether there is room, and what upstream says to it. A ticket is spent here, and only here.
+    async fn open(
+        &self,
+        behind: &Behind,
+        checked: &Checked<'_>,
+        chosen: Option<Chosen>,
+    ) -> Result<(Opened, Place), Problem> {
         let Checked { id, head, found, host, credential, .. } = checked;
         // Before anybody is asked who this is, and before a ticket is spent for nothing.
-        let newcomer = bridge.memory.admit()?;
-        let proven = self.prove(checked).await?;
+        let newcomer = behind.memory().admit()?;
+        let turn = chosen.as_ref().map(|chosen| chosen.turn);
+        let proven = match chosen {
+            Some(chosen) => chosen.proven,
+            None => self.prove(checked).await?,
+        };
         let place = self.place(checked, proven.as_ref())?;
         let asked = Asked {
             head,
@@ -85,12 +123,22 @@ impl Connection {
             tls: self.tls,
             offered: &credential.offered,
             identity: proven.as_ref().map(|proven| &proven.identity),
-            turn: self.turn(),
+            turn,
         };
-        let prepared = prepare(bridge, newcomer, &asked, *id)?;
-        self.spend(proven.as_ref()).await?;
-        let opened = open(bridge, prepared, asked, &found.route.path).await?;
-        self.record(checked, Outcome::Bridged, proven.as_ref());
+        let route = &found.route.path;
+        let (opened, outcome) = match behind {
+            Behind::Bridge(bridge) => {
+                let prepared = bridge::open::prepare(bridge, newcomer, &asked, *id)?;
+                self.spend(proven.as_ref()).await?;
+                (Opened::Bridge(bridge::open::open(bridge, prepared, asked, route).await?), Outcome::Bridged)
+            }
+            Behind::Legacy(tunnel) => {
+                let prepared = tunnel::open::prepare(tunnel, newcomer, &asked, *id)?;
+                self.spend(proven.as_ref()).await?;
+                (Opened::Legacy(tunnel::open::open(tunnel, prepared, asked, route).await?), Outcome::Legacy)
+            }
+        };
+        self.record(checked, outcome, proven.as_ref());
         Ok((opened, place))
     }
 }
@@ -120,19 +168,12 @@ pub(super) fn stopping() -> Problem {
 
 /// Waits for the 101 to be on its way, and gives what drives the connection from then on. It is given what it needs and not
 /// the edge, which ends with its configuration.
-async fn let_in(
-    upgrade: OnUpgrade,
-    opened: Opened,
-    max_message_size: usize,
-    stop: Stop,
-    revoker: Arc<Revoker>,
-) -> Option<Pin<Box<impl Future<Output = ()>>>> {
+async fn let_in(upgrade: OnUpgrade, opened: Opened, stop: Stop, revoker: Arc<Revoker>) -> Option<Driven> {
     match upgrade.await {
         Ok(upgraded) => {
             let (stream, already_read) = reclaim(upgraded);
-            let socket = WebSocket::new(stream, already_read, max_message_size);
             let sent_away = |holder: &Holder| revoker.ends(holder);
-            Some(Box::pin(opened.run(socket, stop, &sent_away)))
+            Some(opened.run(stream, already_read, stop, &sent_away))
         }
         Err(error) => {
             opened.abandoned(&error);

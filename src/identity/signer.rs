@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use http::HeaderValue;
 use jsonwebtoken::crypto::sign;
 use jsonwebtoken::errors::{Error, ErrorKind};
 use jsonwebtoken::jwk::{
@@ -125,6 +126,16 @@ pub struct Signed {
     pub token: String,
     /// How long it will do.
     pub term: Term,
+}
+
+impl Signed {
+    /// The token as the value of a field, which is not shown.
+    #[must_use]
+    pub fn field(self) -> Option<HeaderValue> {
+        let mut value = HeaderValue::try_from(self.token).ok()?;
+        value.set_sensitive(true);
+        Some(value)
+    }
 }
 
 impl fmt::Debug for Signed {

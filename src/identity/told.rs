@@ -1,11 +1,17 @@
 //! How an identity is told in header fields, so that any backend can read it and none can be misled.
 
 use std::fmt::Write as _;
+use std::time::SystemTime;
 
-use http::HeaderName;
+use http::{HeaderName, HeaderValue, StatusCode};
+use jsonwebtoken::errors::Error;
 use serde_json::Value;
+use uuid::Uuid;
 
+use super::signer::Signer;
 use super::who::Identity;
+use crate::protocol::headers;
+use crate::protocol::problem::Problem;
 
 /// Largest value of one claim in bytes, as it is sent: what common servers read as one field without being asked to.
 pub const MOST_VALUE: usize = 4 * 1024;
@@ -25,6 +31,53 @@ pub enum TooLarge {
     /// What a token would say.
     #[error("the identity token would say more than {} bytes", super::signer::MOST_SAID)]
     Token,
+}
+
+/// The proof is good, but not for this route.
+impl From<TooLarge> for Problem {
+    fn from(error: TooLarge) -> Self {
+        let detail = "the identity holds more than can be passed on to this route";
+        Self::new(StatusCode::FORBIDDEN, "identity-too-large", detail).with_log(error.to_string())
+    }
+}
+
+/// All that one request tells upstream of its client.
+#[derive(Debug, Default)]
+pub struct Told {
+    /// The fields: subject, claims, and the token where one is wanted.
+    pub fields: Vec<(HeaderName, HeaderValue)>,
+    /// Why there is no token: the key has signed at the start, so that the system has no random bytes, or no memory.
+    pub unsigned: Option<Error>,
+}
+
+impl Told {
+    /// Tells it for the request `id` at `now`. `claims` are pairs of claim and field; `signed` is for whom the token is and what
+    /// makes it, where one is wanted.
+    ///
+    /// # Errors
+    ///
+    /// [`TooLarge`], which names the claim and does not show it.
+    pub fn once(
+        identity: &Identity,
+        claims: &[(String, HeaderName)],
+        signed: Option<(&str, &Signer)>,
+        id: Uuid,
+        now: SystemTime,
+    ) -> Result<Self, TooLarge> {
+        let told = fields(identity, headers::TIDEGATE_SUBJECT, claims)?.into_iter();
+        // A value in printable ASCII can always be sent.
+        let mut fields: Vec<_> =
+            told.filter_map(|(name, value)| Some((name, HeaderValue::try_from(value).ok()?))).collect();
+        let Some((audience, signer)) = signed else { return Ok(Self { fields, unsigned: None }) };
+        let unsigned = match signer.sign(&signer.say(identity, audience, id)?, now) {
+            Ok(signed) => {
+                fields.extend(signed.field().map(|value| (headers::TIDEGATE_IDENTITY, value)));
+                None
+            }
+            Err(error) => Some(error),
+        };
+        Ok(Self { fields, unsigned })
+    }
 }
 
 /// The fields that say who a client is: `subject_field` with its subject, and a field for each of `claims`, pairs of claim and

@@ -23,13 +23,13 @@ impl<'a> Hop<'a> {
     /// Whether this field ends here: it is one of those that always do, or the message names it.
     #[must_use]
     pub fn ends(&self, name: &HeaderName) -> bool {
-        is_hop_by_hop(name) || self.names(name)
+        is_hop_by_hop(name.as_str()) || self.names(name)
     }
 }
 
 /// Whether a field is meant for the next hop whatever `Connection` says. `Trailer` is not: it announces what goes all the way.
 #[must_use]
-pub fn is_hop_by_hop(name: &HeaderName) -> bool {
+pub fn is_hop_by_hop(name: &str) -> bool {
     const ALWAYS: [&str; 9] = [
         "connection",
         "http2-settings",
@@ -41,13 +41,13 @@ pub fn is_hop_by_hop(name: &HeaderName) -> bool {
         "transfer-encoding",
         "upgrade",
     ];
-    ALWAYS.contains(&name.as_str())
+    ALWAYS.contains(&name)
 }
 
 /// Whether a field says where a message begins and ends, or leads it, so that nobody but the HTTP library may write it.
 #[must_use]
-pub fn is_framing(name: &HeaderName) -> bool {
-    ["content-length", "expect", "host", "trailer"].contains(&name.as_str()) || is_hop_by_hop(name)
+pub fn is_framing(name: &str) -> bool {
+    ["content-length", "expect", "host", "trailer"].contains(&name) || is_hop_by_hop(name)
 }
 
 #[cfg(test)]

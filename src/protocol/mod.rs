@@ -7,6 +7,7 @@ pub mod framing;
 pub mod headers;
 pub mod hop;
 pub mod message;
+pub mod passing;
 pub mod problem;
 pub mod proxy_header;
 pub mod query;

@@ -3,21 +3,20 @@
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use http::header::HeaderValue;
 use http::{Response, StatusCode};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
-use tracing::warn;
 
 use super::answer::{Answer, Record, Waiting};
 use super::request::{self, Outgoing};
 use super::response;
 use super::stream::{self, Away};
 use super::{Asked, Body, Context, Held, Proxy};
-use crate::identity::signer::Signed;
-use crate::identity::{Holder, Identity, told};
+use crate::identity::Holder;
+use crate::identity::told::Told;
 use crate::protocol::headers;
 use crate::protocol::problem::Problem;
+use crate::telemetry;
 use crate::upstream::{PassError, PassRules, Passed, Passing, UploadError, UploadRules};
 
 /// A request of which all is known that could refuse it here.
@@ -37,38 +36,22 @@ impl Proxy {
         if self.settings.max_request_body.zip(size).is_some_and(|(most, size)| size > most) {
             return Err(too_large());
         }
-        let told = asked.identity.map_or_else(|| Ok(Vec::new()), |identity| self.told(identity, asked))?;
-        let outgoing = request::outgoing(asked, &self.settings, told)?;
+        let now = SystemTime::now();
+        let (audience, signer) = (self.settings.identity_token.as_deref(), self.signer.as_deref());
+        let tell = |identity| Told::once(identity, &self.settings.claim_headers, audience.zip(signer), asked.id, now);
+        let told = asked.identity.map(tell).transpose()?.unwrap_or_default();
+        telemetry::unsigned(told.unsigned.as_ref().map(|error| error as _));
+        let outgoing = request::outgoing(asked, &self.settings, told.fields)?;
         let context = Context {
             id: asked.id,
             route: route.clone(),
             peer: asked.peer,
             proxy: self.clone(),
-            holder: asked.identity.map(|identity| Arc::new(Holder::of(identity, SystemTime::now()))),
+            holder: asked.identity.map(|identity| Arc::new(Holder::of(identity, now))),
             expires: asked.identity.and_then(|identity| identity.expires),
             asks_for_events: outgoing.asks_for_events,
         };
         Ok(Prepared { outgoing, context: Arc::new(context) })
-    }
-
-    /// The fields that say who the client is.
-    fn told(&self, identity: &Identity, asked: &Asked<'_>) -> Result<Vec<(http::HeaderName, HeaderValue)>, Problem> {
-        let told = told::fields(identity, headers::TIDEGATE_SUBJECT, &self.settings.claim_headers);
-        let told = told.map_err(|error| identity_too_large(&error))?.into_iter();
-        let mut fields: Vec<_> =
-            told.filter_map(|(name, value)| Some((name, HeaderValue::try_from(value).ok()?))).collect();
-        if let Some((audience, signer)) = self.settings.identity_token.as_ref().zip(self.signer.as_ref()) {
-            let said = signer.say(identity, audience, asked.id).map_err(|error| identity_too_large(&error))?;
-            match signer.sign(&said, SystemTime::now()) {
-                Ok(Signed { token, .. }) => fields.extend(HeaderValue::try_from(token).ok().map(|mut value| {
-                    value.set_sensitive(true);
-                    (headers::TIDEGATE_IDENTITY, value)
-                })),
-                // The key has signed at the start: the system has no random bytes, or no memory.
-                Err(error) => warn!(%error, "an identity token could not be signed"),
-            }
-        }
-        Ok(fields)
     }
 }
 
@@ -155,10 +138,4 @@ fn bad_body(error: UploadError) -> Problem {
             Problem::new(StatusCode::BAD_REQUEST, "request-broken", "the request broke off before its end")
         }
     }
-}
-
-/// Upstream cannot be told who the client is. The proof is good, but not for this route.
-fn identity_too_large(error: &told::TooLarge) -> Problem {
-    let detail = "the identity holds more than can be passed on to this route";
-    Problem::new(StatusCode::FORBIDDEN, "identity-too-large", detail).with_log(error.to_string())
 }

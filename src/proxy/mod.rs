@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 pub use forward::{Prepared, forward};
-pub use settings::{Cors, Edits, Host, Settings};
+pub use settings::{Cors, Edits, Settings};
 
 use crate::identity::signer::Signer;
 use crate::identity::{Holder, Identity};
@@ -156,6 +156,8 @@ impl Proxies {
 #[cfg(test)]
 fn test_settings() -> Settings {
     use std::time::Duration;
+
+    use crate::protocol::passing::Host;
     Settings {
         stream: stream::Settings::default(),
         cors: Cors::default(),

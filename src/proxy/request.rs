@@ -1,6 +1,5 @@
 //! The head of a request as upstream is to have it. Pure: the client's head and what is known of it come in.
 
-use std::borrow::Cow;
 use std::fmt;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -8,13 +7,11 @@ use http::uri::PathAndQuery;
 use http::{Method, StatusCode, Version};
 
 use super::Asked;
-use super::settings::{Edits, Host, Settings};
+use super::settings::{Edits, Settings};
 use super::stream;
 use crate::protocol::forwarded;
-use crate::protocol::headers::{self, folded};
-use crate::protocol::hop::Hop;
 use crate::protocol::problem::Problem;
-use crate::protocol::query::{self, Query};
+use crate::protocol::{headers, passing};
 
 /// What this gateway is called in `Via`, and how often it may stand there: a request that has come by so many of them goes round
 /// in a circle.
@@ -58,12 +55,10 @@ pub(super) fn outgoing(
     }
     let expects_continue = expects_continue(asked)?;
     check_loop(client)?;
-    let target = target(asked, settings)?;
+    // Paths that leave the folder that they name have found no route.
+    let target = passing::target(&asked.head.uri, settings.path.as_ref(), asked.captures, &settings.credential_params)?;
 
-    let mut fields = passed_on(client, settings);
-    if let Some(cookies) = cookies(client) {
-        fields.insert(header::COOKIE, cookies);
-    }
+    let mut fields = passing::fields(client, &settings.claim_headers, |_| false);
     if accepts_trailers(client) {
         fields.insert(header::TE, HeaderValue::from_static("trailers"));
     }
@@ -87,15 +82,8 @@ pub(super) fn outgoing(
     for (name, value) in told {
         fields.insert(name, value);
     }
-    match &settings.host {
-        Host::Client => {
-            // It was read as text before.
-            if let Ok(host) = HeaderValue::from_str(asked.host) {
-                fields.insert(header::HOST, host);
-            }
-        }
-        Host::Name(name) => drop(fields.insert(header::HOST, name.clone())),
-        Host::Upstream => {}
+    if let Some(host) = settings.host.field(asked.host) {
+        fields.insert(header::HOST, host);
     }
     let asks_for_events = *method == Method::GET && headers::accepts_events(client);
     Ok(Outgoing { method: method.clone(), target, headers: fields, expects_continue, asks_for_events })
@@ -109,47 +97,6 @@ pub(super) fn edit(fields: &mut HeaderMap, edits: &Edits) {
     for (name, value) in &edits.set {
         fields.insert(name.clone(), value.clone());
     }
-}
-
-/// The client's fields that go along. Not those for this hop, those that say what only the gateway can know, and those that are
-/// written anew; nor any that a backend of the CGI kind takes for one of these.
-fn passed_on(client: &HeaderMap, settings: &Settings) -> HeaderMap {
-    let hop = Hop::of(client);
-    let mut fields = HeaderMap::with_capacity(client.len() + 8);
-    for (name, value) in client {
-        let anew = matches!(*name, header::HOST | header::CONTENT_LENGTH | header::COOKIE | header::EXPECT);
-        if !anew && !hop.ends(name) && !is_ours(name, settings) {
-            fields.append(name.clone(), value.clone());
-        }
-    }
-    fields
-}
-
-/// Whether only the gateway may say what this field says.
-fn is_ours(name: &HeaderName, settings: &Settings) -> bool {
-    let name = folded(name.as_str());
-    name == "forwarded"
-        || name == "x-real-ip"
-        || ["tidegate-", "x-forwarded-"].iter().any(|prefix| name.starts_with(prefix))
-        || settings.claim_headers.iter().any(|(_, field)| folded(field.as_str()) == name)
-}
-
-/// All cookies in one field: HTTP/2 clients may send one each, which HTTP/1.1 does not know (RFC 9113 section 8.2.3).
-fn cookies(client: &HeaderMap) -> Option<HeaderValue> {
-    let mut all = client.get_all(header::COOKIE).iter();
-    let first = all.next()?;
-    let mut joined = Cow::Borrowed(first.as_bytes());
-    for more in all {
-        let joined = joined.to_mut();
-        joined.extend_from_slice(b"; ");
-        joined.extend_from_slice(more.as_bytes());
-    }
-    let mut value = match joined {
-        Cow::Borrowed(_) => first.clone(),
-        Cow::Owned(joined) => HeaderValue::from_bytes(&joined).ok()?,
-    };
-    value.set_sensitive(true);
-    Some(value)
 }
 
 /// Whether the client takes trailers (RFC 9110 section 10.1.4).
@@ -188,30 +135,6 @@ fn check_loop(client: &HeaderMap) -> Result<(), Problem> {
     let detail = "this request has come by here too often";
     let log = "an upstream leads back to the gateway; look where its endpoints are";
     Err(Problem::new(StatusCode::LOOP_DETECTED, "proxy-loop", detail).with_log(log))
-}
-
-/// Path and query: those that came, or the route's own path; without credentials. Paths that leave the folder that they name have
-/// found no route.
-fn target(asked: &Asked<'_>, settings: &Settings) -> Result<PathAndQuery, Problem> {
-    let bad = |detail: &'static str| Problem::new(StatusCode::BAD_REQUEST, "bad-target", detail);
-    let uri = &asked.head.uri;
-    let given = uri.query().unwrap_or_default();
-    let has_credentials = given
-        .split('&')
-        .any(|pair| settings.credential_params.contains(&query::decode(pair.split('=').next().unwrap_or(pair))));
-    if settings.path.is_none() && !has_credentials {
-        return uri.path_and_query().cloned().ok_or_else(|| bad("the request names no path"));
-    }
-    let query = if has_credentials {
-        Query::split(given, &settings.credential_params, "")
-    } else {
-        Query { forwarded: given.to_owned(), last_event_id: None }
-    };
-    let target = match &settings.path {
-        Some(path) => query.append_to(path.expand(asked.captures), path.has_query()),
-        None => query.append_to(uri.path().to_owned(), false),
-    };
-    PathAndQuery::try_from(target).map_err(|_| bad("path or query cannot be passed on"))
 }
 
 #[cfg(test)]

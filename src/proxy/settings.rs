@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
 
+use crate::protocol::passing::Host;
 use crate::protocol::template::Template;
 
 /// One route's proxy: where its requests go, and what goes along with them.
@@ -40,18 +41,6 @@ pub struct Settings {
     pub stream: super::stream::Settings,
     /// Who speaks CORS with pages of the route's `origins`.
     pub cors: Cors,
-}
-
-/// Which host upstream is told.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Host {
-    /// The one that the client asked for.
-    #[default]
-    Client,
-    /// The endpoint's own.
-    Upstream,
-    /// This one.
-    Name(HeaderValue),
 }
 
 /// Fields that are put in and taken out; taking out comes first.

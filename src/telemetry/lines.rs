@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{StatusCode, Version};
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 use uuid::Uuid;
 
 use super::side::Turn;
@@ -81,6 +81,13 @@ pub fn connection_opened(opening: &Opening) {
         open_ms = millis(opening.took),
         "connection opened"
     );
+}
+
+/// An identity token could not be signed, if there is an error that says so.
+pub fn unsigned(error: Option<&dyn std::error::Error>) {
+    if let Some(error) = error {
+        warn!(error = %error, "an identity token could not be signed");
+    }
 }
 
 /// A connection is over: why, and what it carried. `failure` is the newest thing that went wrong upstream; it is said

@@ -13,4 +13,4 @@ mod request;
 mod rules;
 mod settings;
 
-pub use settings::{Host, Settings};
+pub use settings::Settings;

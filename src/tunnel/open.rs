@@ -15,10 +15,10 @@ use super::drive::{Begin, Driver};
 use super::request::{Handshake, handshake};
 use super::rules::Rules;
 use super::settings::Settings;
-use crate::bridge::Stop;
 use crate::bridge::memory::{Memory, Newcomer};
 use crate::bridge::open::{Asked, instant_of, is_handed_on, refusal};
 use crate::bridge::registry::Registry;
+use crate::bridge::{Bridges, Stop};
 use crate::identity::Holder;
 use crate::identity::signer::Signer;
 use crate::protocol::problem::Problem;
@@ -39,6 +39,21 @@ pub struct Tunnel {
     pub memory: Arc<Memory>,
     /// What makes identity tokens, if anything does.
     pub signer: Option<Arc<Signer>>,
+}
+
+impl Tunnel {
+    /// The pass-through for a route's settings, which shares what the bridges share; `None` when they name no upstream, which
+    /// the configuration rules out.
+    #[must_use]
+    pub fn of(settings: &Arc<Settings>, bridges: &Bridges) -> Option<Self> {
+        Some(Self {
+            settings: settings.clone(),
+            upstream: bridges.upstream(&settings.upstream)?,
+            registry: bridges.registry().clone(),
+            memory: bridges.memory().clone(),
+            signer: bridges.signer().cloned(),
+        })
+    }
 }
 
 /// All that the backend will be told of a new connection.

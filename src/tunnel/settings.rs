@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue};
+use http::HeaderName;
 
+use crate::protocol::passing::Host;
 use crate::protocol::template::Template;
 
 /// One route's WebSocket backend.
@@ -34,16 +35,4 @@ pub struct Settings {
     pub buffer: usize,
     /// Largest body, in bytes, of a refusal that is handed on to the client.
     pub max_refusal_body: usize,
-}
-
-/// What a backend is told in `Host`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Host {
-    /// What the client asked for.
-    #[default]
-    Client,
-    /// The endpoint's own name.
-    Upstream,
-    /// This.
-    Name(HeaderValue),
 }

@@ -1,31 +1,30 @@
-//! One endpoint: how a request finds a connection, and whether the endpoint is to be used at all.
+//! One endpoint: what it is, who may use it and how much of it is used. `send` finds a connection for a request, `standing` says
+//! whether the endpoint is to be used at all.
 
-use std::net::IpAddr;
+mod send;
+mod standing;
+
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-use http::header::HeaderMap;
-use http::{Response, StatusCode};
-use hyper::client::conn::{http1, http2};
+use http::Response;
+use hyper::client::conn::http1;
 use rustls::ClientConfig;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{debug, info, warn};
 
-use super::balance::{self, View};
-use super::body::{Body, Lease};
-use super::connect::{ConnectError, Connected, Connector, Http};
-use super::connections::{Connections, Origin, StreamSlot, Use};
-use super::error::{SendError, is_unprocessed};
-use super::guard::{Guard, Permit, Traffic, Verdict};
-use super::health::{Health, HealthRule, HealthState};
-use super::lock;
+use super::balance;
+use super::body::Body;
+use super::connect::Connector;
+use super::connections::{Connections, Origin, Use};
+use super::error::SendError;
+use super::guard::{Guard, Permit, Traffic};
+use super::health::Health;
 use super::request::{Addressed, OutgoingRequest, RequestBody};
 use super::resolve::{Place, Resolve};
 use super::settings::{Endpoint, Settings};
-use super::snapshot::EndpointSnapshot;
-use crate::protocol::headers;
+pub(super) use standing::verdict;
 
 /// One endpoint and the connections to it.
 #[derive(Debug)]
@@ -65,16 +64,6 @@ struct Checked {
     back: Option<Instant>,
 }
 
-enum Ready {
-    Http1(http1::SendRequest<RequestBody>, Origin),
-    Http2 {
-        sender: http2::SendRequest<RequestBody>,
-        slot: StreamSlot,
-        /// The connection was there already.
-        shared: bool,
-    },
-}
-
 /// Counts one event stream of an endpoint, or one WebSocket that is passed through, for as long as it is open.
 #[derive(Debug)]
 pub struct StreamCount(Arc<Pool>);
@@ -94,14 +83,6 @@ impl Drop for RequestCount {
         self.0.requests.fetch_sub(1, Ordering::Relaxed);
     }
 }
-
-/// How often a request that provably did not go out is given another connection. An endpoint that accepts and closes at
-/// once would otherwise be connected to in a loop.
-const ATTEMPTS: usize = 3;
-
-/// How long a connection that was given back may take to be ready. One whose last request is still being sent, because
-/// upstream answered before it had read all of it, may never be.
-const READY_AGAIN: Duration = Duration::from_millis(50);
 
 const UNKNOWN: usize = 0;
 const HTTP1: usize = 1;
@@ -243,65 +224,6 @@ impl Pool {
         SendError::Ejected { endpoint: self.name(), wait }
     }
 
-    /// Sends `request` on a connection of this endpoint, a new one if need be, and waits for the head of the answer.
-    ///
-    /// A request that meets a connection which upstream has just closed, and which provably did not go out on it, goes
-    /// out on another one. So does one without a body, or with a whole one, that an HTTP/2 peer has given back unprocessed; of a
-    /// message no copy is kept, and it is for the rule on repeating to send it again. `handed_over` tells whoever gives this up
-    /// whether a connection has the request.
-    pub(super) async fn send(
-        self: &Arc<Self>,
-        request: impl Into<OutgoingRequest<RequestBody>>,
-        purpose: Use,
-        handed_over: &AtomicBool,
-    ) -> Result<Response<Body>, SendError> {
-        let mut request = request.into();
-        let copy = if purpose == Use::Message { None } else { request.copy() };
-        let mut attempt = 1;
-        while attempt <= ATTEMPTS {
-            let ready = self.ready(purpose, attempt).await?;
-            handed_over.store(true, Ordering::Relaxed);
-            let upload = request.body.watch();
-            let (outcome, lease, shared) = match ready {
-                Ready::Http1(mut sender, origin) => {
-                    let sent = sender.try_send_request(self.addressed.http1(request)).await;
-                    (sent, Lease::Http1 { sender, pool: self.clone(), origin }, false)
-                }
-                Ready::Http2 { mut sender, slot, shared } => {
-                    let sent = sender.try_send_request(self.addressed.http2(request)).await;
-                    (sent, Lease::Http2(slot), shared)
-                }
-            };
-            let mut refused = match outcome {
-                Ok(response) => {
-                    let keep = keep_alive_hint(response.headers());
-                    return Ok(response.map(|body| Body::new(body, lease, keep, upload)));
-                }
-                Err(refused) => refused,
-            };
-            let unsent = refused.take_message();
-            if unsent.is_none() && !is_unprocessed(refused.error()) {
-                return Err(SendError::Broken { endpoint: self.name(), source: refused.into_error() });
-            }
-            handed_over.store(false, Ordering::Relaxed);
-            // Closed, or about to be: no request goes there any more. There are only so many of those, so that meeting
-            // one is no attempt yet.
-            if let Lease::Http2(slot) = &lease {
-                self.connections.retire(slot);
-            }
-            attempt += usize::from(!shared);
-            let copy = copy.as_ref().and_then(OutgoingRequest::copy);
-            request = match (unsent, copy) {
-                (Some(unsent), _) => self.addressed.take_back(unsent),
-                (None, Some(copy)) => copy,
-                (None, None) => {
-                    return Err(SendError::Unprocessed { endpoint: self.name(), source: refused.into_error() });
-                }
-            };
-        }
-        Err(ConnectError::Closed { endpoint: self.name() }.into())
-    }
-
     /// Closes idle HTTP/1.1 connections whose time is over.
     pub(super) fn close_idle(&self) {
         self.connections.sweep();
@@ -310,212 +232,5 @@ impl Pool {
     /// Takes back an HTTP/1.1 connection whose answer was read to its end.
     pub(super) fn recycle(&self, sender: http1::SendRequest<RequestBody>, origin: Origin, hint: Option<Duration>) {
         self.connections.recycle(sender, origin, hint);
-    }
-
-    async fn ready(&self, purpose: Use, attempt: usize) -> Result<Ready, ConnectError> {
-        match self.speaks.load(Ordering::Relaxed) {
-            // The last attempt does not trust a connection that was idle: it may have met others of the same age.
-            HTTP1 if attempt == ATTEMPTS => self.connect_now().await,
-            HTTP1 => self.ready_http1().await,
-            HTTP2 => self.ready_http2(purpose).await,
-            _ => self.connect_first(purpose).await,
-        }
-    }
-
-    async fn ready_http1(&self) -> Result<Ready, ConnectError> {
-        while let Some((mut sender, origin)) = self.connections.take_idle() {
-            // Most often it is ready, and then no timer is needed.
-            let ready =
-                sender.is_ready() || matches!(tokio::time::timeout(READY_AGAIN, sender.ready()).await, Ok(Ok(())));
-            if ready {
-                return Ok(Ready::Http1(sender, origin));
-            }
-        }
-        self.connect_now().await
-    }
-
-    async fn ready_http2(&self, purpose: Use) -> Result<Ready, ConnectError> {
-        if let Some(ready) = self.place(purpose) {
-            return Ok(ready);
-        }
-        let failures = self.failures.load(Ordering::Acquire);
-        let _one_at_a_time = self.connecting.lock().await;
-        if let Some(ready) = self.place(purpose) {
-            return Ok(ready);
-        }
-        if self.failures.load(Ordering::Acquire) != failures {
-            return Err(ConnectError::Shared { endpoint: self.name() });
-        }
-        self.connect_now().await
-    }
-
-    fn place(&self, purpose: Use) -> Option<Ready> {
-        let (sender, slot) = self.connections.place(purpose)?;
-        Some(Ready::Http2 { sender, slot, shared: true })
-    }
-
-    /// The first connection to an endpoint whose protocol ALPN has still to settle.
-    async fn connect_first(&self, purpose: Use) -> Result<Ready, ConnectError> {
-        let failures = self.failures.load(Ordering::Acquire);
-        let one_at_a_time = self.connecting.lock().await;
-        match self.speaks.load(Ordering::Relaxed) {
-            UNKNOWN => {}
-            settled => {
-                drop(one_at_a_time);
-                return if settled == HTTP2 { self.ready_http2(purpose).await } else { self.ready_http1().await };
-            }
-        }
-        if self.failures.load(Ordering::Acquire) != failures {
-            return Err(ConnectError::Shared { endpoint: self.name() });
-        }
-        self.connect_now().await
-    }
-
-    /// A new connection, whatever there is already. Boxed: a cold path with a large state.
-    async fn connect_now(&self) -> Result<Ready, ConnectError> {
-        let epoch = self.connections.epoch();
-        match Box::pin(self.connector.connect()).await {
-            Ok(Connected { address, http: Http::Http1(sender) }) => {
-                self.speaks.store(HTTP1, Ordering::Relaxed);
-                Ok(Ready::Http1(sender, Origin { address, epoch }))
-            }
-            Ok(Connected { address, http: Http::Http2(sender, allowed) }) => {
-                self.speaks.store(HTTP2, Ordering::Relaxed);
-                let (sender, slot) = self.connections.add_http2(sender, allowed, address);
-                Ok(Ready::Http2 { sender, slot, shared: false })
-            }
-            Err(error) => {
-                self.failures.fetch_add(1, Ordering::Release);
-                Err(error)
-            }
-        }
-    }
-}
-
-/// The endpoint as a choice, under checks, and as operators see it.
-impl Pool {
-    /// What there is to know for a choice of where to send something of this kind: requests that are passed on are spread by
-    /// those under way, everything else by the event streams.
-    pub(super) fn view(&self, traffic: Traffic, now: Instant) -> View {
-        let (breaker, load) = match traffic {
-            Traffic::Requests => (self.request_guard.standing(now), self.requests.load(Ordering::Relaxed)),
-            Traffic::Upgrades => (self.upgrade_guard.standing(now), self.open_streams()),
-            _ => (self.stream_guard.standing(now), self.open_streams()),
-        };
-        let checked = lock(&self.health);
-        View {
-            key: self.key,
-            weight: balance::ramp(self.weight, breaker.back.max(checked.back), now, self.slow_start),
-            streams: u32::try_from(load).unwrap_or(u32::MAX),
-            healthy: checked.health.state() != HealthState::Unhealthy,
-            admits: breaker.admits,
-        }
-    }
-
-    pub(super) fn snapshot(&self, now: Instant) -> EndpointSnapshot {
-        let (http2_connections, idle_connections) = self.connections.counts();
-        EndpointSnapshot {
-            name: self.name.clone(),
-            weight: self.weight,
-            streams: self.open_streams(),
-            http2_connections,
-            idle_connections,
-            health: lock(&self.health).health.state(),
-            streams_breaker: self.stream_guard.standing(now).state,
-            messages_breaker: self.message_guard.standing(now).state,
-            questions_breaker: self.question_guard.standing(now).state,
-            requests: self.requests.load(Ordering::Relaxed),
-            requests_breaker: self.request_guard.standing(now).state,
-            upgrades_breaker: self.upgrade_guard.standing(now).state,
-        }
-    }
-
-    pub(super) fn connector(&self) -> &Connector {
-        &self.connector
-    }
-
-    pub(super) fn addressed(&self) -> &Addressed {
-        &self.addressed
-    }
-
-    /// Takes in the result of a health check.
-    pub(super) fn checked(&self, result: &Result<(), String>, rule: &HealthRule) {
-        let change = {
-            let mut checked = lock(&self.health);
-            let before = checked.health.state();
-            let change = checked.health.record(result.is_ok(), rule);
-            if (before, change) == (HealthState::Unhealthy, Some(HealthState::Healthy)) {
-                checked.back = Some(Instant::now());
-            }
-            change
-        };
-        let (upstream, endpoint) = (&*self.upstream, &*self.name);
-        let reason = result.as_ref().err();
-        match change {
-            Some(HealthState::Unhealthy) => warn!(upstream, endpoint, reason, "an endpoint is unhealthy"),
-            Some(_) => info!(upstream, endpoint, reason = "its health checks succeed", "an endpoint is healthy"),
-            None if result.is_err() => debug!(upstream, endpoint, reason, "a health check failed"),
-            None => {}
-        }
-    }
-
-    /// Whether the endpoint is a name, whose addresses can change.
-    pub(super) fn is_name(&self) -> bool {
-        self.connector.place.is_name()
-    }
-
-    /// Looks the endpoint's name up again. A look-up that fails changes nothing: the connections are still there.
-    pub(super) async fn resolve(&self) {
-        let Connector { place, resolver, timeout, .. } = &self.connector;
-        let (upstream, endpoint) = (&*self.upstream, &*self.name);
-        match tokio::time::timeout(*timeout, place.addresses(&**resolver)).await {
-            Ok(Ok(addresses)) => {
-                let addresses: Vec<IpAddr> = addresses.into_iter().map(|address| address.ip()).collect();
-                let gone = self.connections.keep_only(&addresses);
-                if !gone.is_empty() {
-                    info!(upstream, endpoint, ?gone, "addresses of an endpoint are gone");
-                }
-            }
-            Ok(Err(error)) => debug!(upstream, endpoint, %error, "an endpoint's name could not be looked up"),
-            Err(_) => debug!(upstream, endpoint, "looking up an endpoint's name took too long"),
-        }
-    }
-}
-
-/// What an answer says of the endpoint. An application that refuses is one that works; what stands in front of one that
-/// does not answers 502, 503 or 504. `Retry-After` is only sent by who knows what it is doing.
-pub(super) fn verdict(status: StatusCode, fields: &HeaderMap) -> Verdict {
-    match status {
-        StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT => Verdict::Bad,
-        StatusCode::SERVICE_UNAVAILABLE if headers::retry_after(fields, SystemTime::now()).is_none() => Verdict::Bad,
-        _ => Verdict::Good,
-    }
-}
-
-/// How long upstream says that it keeps an idle connection, less a second: a POST must not meet the closing.
-fn keep_alive_hint(headers: &HeaderMap) -> Option<Duration> {
-    let value = headers.get("keep-alive")?.to_str().ok()?;
-    let seconds: u64 = value.split(',').find_map(|part| part.trim().strip_prefix("timeout="))?.parse().ok()?;
-    Some(Duration::from_secs(seconds.saturating_sub(1)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_the_answers_of_a_backend_that_is_not_there_are_failures() {
-        let fields = |retry: Option<&'static str>| {
-            retry.map(|value| (http::header::RETRY_AFTER, http::HeaderValue::from_static(value))).into_iter().collect()
-        };
-        let of = |status, retry| verdict(StatusCode::from_u16(status).unwrap(), &fields(retry));
-        for status in [200, 204, 401, 404, 429, 500] {
-            assert_eq!(of(status, None), Verdict::Good, "{status}");
-        }
-        for status in [502, 503, 504] {
-            assert_eq!(of(status, None), Verdict::Bad, "{status}");
-        }
-        assert_eq!(of(503, Some("1")), Verdict::Good);
-        assert_eq!(of(502, Some("1")), Verdict::Bad);
     }
 }

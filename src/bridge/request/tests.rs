@@ -63,7 +63,7 @@ fn requests(
 fn all(requests: &mut Requests, now: SystemTime) -> [HeaderMap; 3] {
     let message = Payload::Message(Message::Text("hello".into()));
     let leave = Payload::Leave(Bytes::from_static(b"{}"));
-    [requests.events(None, now), requests.post(1, &message, &TEXT, now), requests.post(2, &leave, &TEXT, now)]
+    [requests.events(None, || now), requests.post(1, &message, &TEXT, || now), requests.post(2, &leave, &TEXT, || now)]
         .map(|request| request.headers)
 }
 
@@ -163,5 +163,15 @@ fn an_identity_that_is_too_large_is_refused_and_not_shown() {
 fn a_ticket_never_goes_upstream_whatever_else_is_a_credential() {
     let settings = settings("credential_params = [\"key\"]");
     let mut requests = requests("/chat?a=1&ticket=s&%74icket=s&key=s", &[], &settings, None, None).unwrap();
-    assert_eq!(requests.events(None, at(0)).target, "/e?a=1");
+    assert_eq!(requests.events(None, || at(0)).target, "/e?a=1");
+}
+
+#[test]
+fn without_a_token_nobody_asks_the_time() {
+    let settings = settings("identity_token = false");
+    let mut requests = requests("/chat", &[], &settings, Some(&ada(json!({}))), Some(&signer())).unwrap();
+    let clock = || -> SystemTime { panic!("a message costs no look at the clock") };
+    let message = Payload::Message(Message::Text("a".into()));
+    assert!(!requests.events(None, clock).headers.contains_key("tidegate-identity"));
+    assert!(!requests.post(1, &message, &TEXT, clock).headers.contains_key("tidegate-identity"));
 }

@@ -5,6 +5,8 @@ use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::*;
+use crate::protocol::headers::folded;
+use crate::protocol::query;
 use crate::protocol::template::Template;
 use crate::proxy::test_settings;
 
@@ -126,7 +128,7 @@ fn a_circle_ends() {
 proptest! {
     #[test]
     fn no_field_for_this_hop_and_none_of_ours_passes_whatever_is_sent(
-        names in prop::collection::vec("(connection|te|upgrade|keep-alive|transfer-encoding|x-[a-c]|Tidegate[-_][a-c]|X[-_]Forwarded[-_][a-c]|cookie)", 0..12),
+        names in prop::collection::vec("(connection|te|upgrade|keep[-_]alive|transfer[-_]encoding|x-[a-c]|Tidegate[-_][a-c]|X[-_]Forwarded[-_][a-c]|cookie)", 0..12),
         connection in "(x-a|x-b|close|keep-alive)(, ?(x-a|x-c))?",
     ) {
         let mut fields: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "v")).collect();
@@ -135,7 +137,7 @@ proptest! {
         for name in sent.headers.keys() {
             let ours = ["tidegate-connection", "tidegate-subject", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"];
             let name = folded(name.as_str());
-            prop_assert!(!crate::protocol::hop::is_hop_by_hop(&HeaderName::try_from(&name).unwrap()), "{name}");
+            prop_assert!(!crate::protocol::hop::is_hop_by_hop(&name), "{name}");
             prop_assert!(!name.starts_with("tidegate-") && !name.starts_with("x-forwarded-") || ours.contains(&&*name), "{name}");
             prop_assert!(!connection.split(',').any(|named| named.trim() == name), "{name}");
         }

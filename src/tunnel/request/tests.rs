@@ -3,13 +3,15 @@ use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 
 use http::Request;
+use http::header::HeaderName;
 use serde_json::json;
 
 use super::*;
 use crate::config::Config;
 use crate::identity::key::Algorithm;
 use crate::identity::signer::PairedKey;
-use crate::identity::{Subject, Way};
+use crate::identity::{Identity, Subject, Way};
+use crate::protocol::passing::Host;
 
 const ID: Uuid = Uuid::from_u128(0x019d_d08e_7c51_7b52_8a55_0c3b_1f6f_9b9e);
 
