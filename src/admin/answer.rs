@@ -33,6 +33,7 @@ tidegate
 /readyz       200 while new clients are let in, otherwise 503 and why
 /metrics      for Prometheus
 /connections  the live connections as JSON; ?route=PATTERN, ?limit=N
+/streams      the event streams that are passed on, in the same way
 /ledger       who still comes by WebSocket, as JSON; ?route=NAME
 /revocations  who was sent away, as JSON; a POST sends away whoever it names
 
@@ -81,6 +82,10 @@ fn route<B>(request: &Request<B>, sources: &Sources) -> Result<Response<Body>, P
         "/connections" => {
             let wanted = Wanted::read(request.uri().query().unwrap_or_default())?;
             Ok(with_body(StatusCode::OK, JSON, connections::list(sources, &wanted, Instant::now()).boxed_unsync()))
+        }
+        "/streams" => {
+            let wanted = Wanted::read(request.uri().query().unwrap_or_default())?;
+            Ok(with_body(StatusCode::OK, JSON, connections::streams(sources, &wanted, Instant::now()).boxed_unsync()))
         }
         "/ledger" => head(StatusCode::OK, JSON, ledger::report(sources, request.uri().query().unwrap_or_default())?),
         "/.well-known/jwks.json" if sources.jwks.is_some() => {

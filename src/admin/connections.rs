@@ -1,4 +1,4 @@
-//! `/connections`: the live connections as JSON.
+//! `/connections` and `/streams`: the live connections and event streams as JSON.
 //!
 //! The list is taken at once, which is a pointer for each connection, and written a piece at a time as the reader takes it:
 //! ten thousand connections are some megabytes, and writing them must not keep a worker thread from its clients.
@@ -13,12 +13,15 @@ use std::time::Instant;
 use bytes::Bytes;
 use http::StatusCode;
 use http_body::Frame;
-use serde::ser::{SerializeMap as _, Serializer as _};
+use serde::ser::{SerializeMap, Serializer as _};
+use uuid::Uuid;
 
 use super::Sources;
 use crate::bridge::registry::Entry;
+use crate::identity::Holder;
 use crate::protocol::problem::Problem;
 use crate::protocol::query::decode;
+use crate::proxy::stream;
 use crate::telemetry::metrics::{COUNTS, values};
 
 /// Connections that are shown when nobody says how many.
@@ -56,28 +59,26 @@ impl Wanted {
 }
 
 /// The answer's body: the oldest connections, as many as are wanted, and the number of all that match.
-pub(super) fn list(sources: &Sources, wanted: &Wanted, now: Instant) -> List {
-    // Ids sort by time. They are taken along, so that sorting does not look each connection up again and again.
-    let mut found: Vec<_> = sources
-        .registry
-        .connections(wanted.route.as_deref())
-        .into_iter()
-        .map(|connection| (connection.id(), connection))
-        .collect();
-    let total = found.len();
-    if wanted.limit < total {
-        found.select_nth_unstable_by_key(wanted.limit, |(id, _)| *id);
-        found.truncate(wanted.limit);
-    }
-    found.sort_unstable_by_key(|(id, _)| *id);
-    let left = found.into_iter().map(|(_, connection)| connection).collect();
-    List { left, total, now, part: Part::Head }
+pub(super) fn list(sources: &Sources, wanted: &Wanted, now: Instant) -> List<Entry> {
+    let found = sources.registry.connections(wanted.route.as_deref());
+    List::new("connections", found, Entry::id, show, wanted, now)
 }
+
+/// The same of event streams that clients read natively.
+pub(super) fn streams(sources: &Sources, wanted: &Wanted, now: Instant) -> List<stream::Entry> {
+    let found = sources.streams.list(wanted.route.as_deref());
+    List::new("streams", found, |stream| stream.id, show_stream, wanted, now)
+}
+
+/// Writes one of a list as JSON.
+type Show<T> = fn(&T, Instant, &mut Vec<u8>) -> serde_json::Result<()>;
 
 /// A list that is being written.
 #[derive(Debug)]
-pub(super) struct List {
-    left: VecDeque<Arc<Entry>>,
+pub(super) struct List<T> {
+    name: &'static str,
+    left: VecDeque<Arc<T>>,
+    show: Show<T>,
     total: usize,
     now: Instant,
     part: Part,
@@ -90,23 +91,43 @@ enum Part {
     Done,
 }
 
-impl List {
+impl<T> List<T> {
+    fn new(
+        name: &'static str,
+        found: Vec<Arc<T>>,
+        id: fn(&T) -> Uuid,
+        show: Show<T>,
+        wanted: &Wanted,
+        now: Instant,
+    ) -> Self {
+        // Ids sort by time. They are taken along, so that sorting does not look each one up again and again.
+        let mut found: Vec<_> = found.into_iter().map(|one| (id(&one), one)).collect();
+        let total = found.len();
+        if wanted.limit < total {
+            found.select_nth_unstable_by_key(wanted.limit, |(id, _)| *id);
+            found.truncate(wanted.limit);
+        }
+        found.sort_unstable_by_key(|(id, _)| *id);
+        let left = found.into_iter().map(|(_, one)| one).collect();
+        Self { name, left, show, total, now, part: Part::Head }
+    }
+
     fn next_piece(&mut self) -> Option<Vec<u8>> {
         let mut piece = Vec::with_capacity(PIECE * 512);
         let mut first = match self.part {
             Part::Head => {
-                piece.extend_from_slice(b"{\"connections\":[");
+                piece.extend_from_slice(format!("{{\"{}\":[", self.name).as_bytes());
                 true
             }
             Part::Rest => false,
             Part::Done => return None,
         };
-        for connection in self.left.drain(..self.left.len().min(PIECE)) {
+        for one in self.left.drain(..self.left.len().min(PIECE)) {
             if !std::mem::take(&mut first) {
                 piece.push(b',');
             }
             // Writing to memory does not fail, and the map has names for keys.
-            let _ = show(&connection, self.now, &mut piece);
+            let _ = (self.show)(&one, self.now, &mut piece);
         }
         self.part = Part::Rest;
         if self.left.is_empty() {
@@ -117,7 +138,7 @@ impl List {
     }
 }
 
-impl http_body::Body for List {
+impl<T> http_body::Body for List<T> {
     type Data = Bytes;
     type Error = Infallible;
 
@@ -133,12 +154,7 @@ fn show(connection: &Entry, now: Instant, out: &mut Vec<u8>) -> serde_json::Resu
     map.serialize_entry("id", &connection.id().as_hyphenated().to_string())?;
     map.serialize_entry("route", &**connection.route())?;
     map.serialize_entry("peer", &connection.peer())?;
-    if let Some(holder) = connection.holder() {
-        map.serialize_entry("subject", holder.subject.as_str())?;
-        if let Some(ticket) = &holder.ticket {
-            map.serialize_entry("ticket", &**ticket)?;
-        }
-    }
+    show_holder(connection.holder(), &mut map)?;
     map.serialize_entry("upstream", connection.upstream())?;
     map.serialize_entry("endpoint", &*connection.endpoint())?;
     map.serialize_entry("age_ms", &u64::try_from(connection.age(now).as_millis()).unwrap_or(u64::MAX))?;
@@ -151,6 +167,25 @@ fn show(connection: &Entry, now: Instant, out: &mut Vec<u8>) -> serde_json::Resu
     map.end()
 }
 
+fn show_stream(stream: &stream::Entry, now: Instant, out: &mut Vec<u8>) -> serde_json::Result<()> {
+    let mut writer = serde_json::Serializer::new(out);
+    let mut map = writer.serialize_map(None)?;
+    map.serialize_entry("id", &stream.id.as_hyphenated().to_string())?;
+    map.serialize_entry("route", &*stream.route)?;
+    map.serialize_entry("peer", &stream.peer)?;
+    show_holder(stream.holder.as_deref(), &mut map)?;
+    map.serialize_entry("endpoint", &*stream.endpoint)?;
+    let age = now.saturating_duration_since(stream.opened);
+    map.serialize_entry("age_ms", &u64::try_from(age.as_millis()).unwrap_or(u64::MAX))?;
+    map.end()
+}
+
+fn show_holder<M: SerializeMap>(holder: Option<&Holder>, map: &mut M) -> Result<(), M::Error> {
+    let Some(holder) = holder else { return Ok(()) };
+    map.serialize_entry("subject", holder.subject.as_str())?;
+    holder.ticket.as_ref().map_or(Ok(()), |ticket| map.serialize_entry("ticket", &**ticket))
+}
+
 #[cfg(test)]
 mod tests {
     use std::net::SocketAddr;
@@ -159,7 +194,6 @@ mod tests {
     use http_body_util::BodyExt as _;
     use serde_json::Value;
     use tokio_util::sync::CancellationToken;
-    use uuid::Uuid;
 
     use super::*;
     use crate::bridge::memory::Memory;

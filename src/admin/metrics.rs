@@ -135,7 +135,7 @@ fn proxied(registry: &proxied::Registry) -> [Family; 5] {
     [under_way, answers, ended, up, down]
 }
 
-fn refusals(registry: &Registry) -> [Family; 3] {
+fn refusals(registry: &Registry) -> [Family; 4] {
     let mut requests = Family::new(&names::REQUESTS_REFUSED);
     for (kind, count) in registry.requests_refused() {
         requests.add([kind], count);
@@ -148,7 +148,9 @@ fn refusals(registry: &Registry) -> [Family; 3] {
     for (why, count) in Http2End::ALL.iter().zip(registry.http2_ends()) {
         http2.add([why.label()], count);
     }
-    [requests, handshakes, http2]
+    let mut unread = Family::new(&names::WRITE_TIMEOUTS);
+    unread.add([], registry.write_timeouts());
+    [requests, handshakes, http2, unread]
 }
 
 fn upstreams(upstreams: &[UpstreamSnapshot]) -> [Family; 9] {

@@ -34,6 +34,7 @@ pub struct Registry {
     handshakes: [AtomicU64; Handshake::ALL.len()],
     sides: Sides,
     http2: [AtomicU64; Http2End::ALL.len()],
+    write_timeouts: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -154,6 +155,17 @@ impl Registry {
     #[must_use]
     pub fn http2_ends(&self) -> [u64; Http2End::ALL.len()] {
         self.http2.each_ref().map(|count| count.load(Ordering::Relaxed))
+    }
+
+    /// Counts a client connection that was cut because nothing of what it was sent was taken.
+    pub fn write_timed_out(&self) {
+        self.write_timeouts.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Client connections that were cut because nothing of what they were sent was taken.
+    #[must_use]
+    pub fn write_timeouts(&self) -> u64 {
+        self.write_timeouts.load(Ordering::Relaxed)
     }
 
     /// Requests refused so far, by the kind of their problem.

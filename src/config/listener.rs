@@ -34,6 +34,7 @@ pub(super) fn read(mut table: TableReader<'_>, files: Files<'_>) -> Option<Locat
     let max_connections = table.integer("max_connections", 10_000, 1..=10_000_000);
     let handshake_timeout = table.duration("handshake_timeout", seconds(10), ANY_DURATION);
     let header_timeout = table.duration("header_timeout", seconds(10), ANY_DURATION);
+    let write_timeout = table.duration("write_timeout", seconds(60), ANY_DURATION);
     let max_header_size = table.size("max_header_size", 16 * 1024, 8 * 1024..=1024 * 1024);
     let max_headers = table.integer("max_headers", 100, 1..=10_000);
     let balancers = trust::balancers(&mut table);
@@ -58,6 +59,7 @@ pub(super) fn read(mut table: TableReader<'_>, files: Files<'_>) -> Option<Locat
         max_connections,
         handshake_timeout,
         header_timeout,
+        write_timeout,
         max_header_size,
         max_headers,
         balancers,

@@ -26,6 +26,7 @@ mod serve_http2;
 pub mod settings;
 mod side;
 mod site;
+mod socket;
 pub mod split;
 mod stream;
 mod stream_http2;
@@ -37,6 +38,7 @@ mod upgrade;
 mod watched;
 pub mod websocket;
 mod work;
+mod write_limit;
 
 pub use http::{Body, Edge, Fallback, whole};
 pub use websocket::WebSocket;

@@ -12,13 +12,16 @@ use super::settings::Listener as Settings;
 use super::stream::ClientStream;
 use super::strict::Strict;
 use super::work::Work;
+use super::write_limit::WriteLimited;
 
 /// Serves HTTP/1.1 until the connection ends or is upgraded. Once the gateway stops, requests that are under way are answered.
 pub(super) async fn http1(stream: ClientStream, client: Client, work: Arc<Work>, settings: &Settings) {
     let (peer, edge) = (client.peer, client.current.now());
-    let (stop, stream) = (edge.stop.clone(), Strict::new(stream, peer, edge.bridges.registry().clone()));
+    let (stop, registry) = (edge.stop.clone(), edge.bridges.registry().clone());
     // What a reload replaces must be able to end.
     drop(edge);
+    let stream = WriteLimited::new(stream, settings.write_timeout, peer, registry.clone());
+    let stream = Strict::new(stream, peer, registry);
     let mut served = std::pin::pin!(
         http1::Builder::new()
             .timer(TokioTimer::new())

@@ -13,6 +13,7 @@ use super::settings::Listener as Settings;
 use super::stream::ClientStream;
 use super::watched::Watched;
 use super::work::{LAST_ANSWER, Work};
+use super::write_limit::WriteLimited;
 use crate::bridge::Stop;
 use crate::bridge::registry::Http2End;
 
@@ -78,6 +79,8 @@ async fn drive(
     if client.current.now().routes.has_websockets_over_http2(name.as_deref()) {
         builder.enable_connect_protocol();
     }
+    let (peer, registry) = (client.peer, client.current.now().bridges.registry().clone());
+    let stream = WriteLimited::new(stream, settings.write_timeout, peer, registry);
     let stream = TokioIo::new(Watched::new(stream, work.clone()));
     let mut served = std::pin::pin!(builder.serve_connection(stream, TowerToHyperService::new(stack(client))));
     tokio::select! {

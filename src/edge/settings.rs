@@ -33,6 +33,8 @@ pub struct Listener {
     pub handshake_timeout: Duration,
     /// How long a request head may take to arrive; also how long a connection may stay idle between two requests.
     pub header_timeout: Duration,
+    /// How long a client may take nothing of what it is sent. WebSockets have limits of their own.
+    pub write_timeout: Duration,
     /// Largest request head in bytes; 8 KiB is the least.
     pub max_header_size: usize,
     /// Most header fields in a request.

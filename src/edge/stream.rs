@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
 use super::stream_http2::Http2Stream;
-use super::tls;
+use super::{socket, tls};
 
 /// How much is read at once of a stream without TLS, where it is read without a buffer of the reader's.
 const READ: usize = 8 * 1024;
@@ -47,6 +47,28 @@ impl ClientStream {
     pub(super) fn certificate(&self) -> Option<CertificateDer<'static>> {
         let Self::Tls(stream) = self else { return None };
         stream.get_ref().1.peer_certificates()?.first().cloned()
+    }
+}
+
+impl ClientStream {
+    /// The socket; `None` for a stream among others on one.
+    fn socket(&self) -> Option<&TcpStream> {
+        match self {
+            Self::Plain(Buffered { stream, .. }) => Some(stream),
+            Self::Tls(stream) => Some(stream.get_ref().0),
+            Self::Http2(_) => None,
+        }
+    }
+
+    /// Bytes that the system holds because the client has not acknowledged them; `None` where it does not say.
+    pub(super) fn unacknowledged(&self) -> Option<u32> {
+        self.socket().and_then(socket::unacknowledged)
+    }
+
+    /// Has what the client did not take thrown away with the stream, which it sees as a reset. A failure leaves that to the
+    /// system, which tries for some minutes.
+    pub(super) fn reset_when_dropped(&self) {
+        let _ = self.socket().map(TcpStream::set_zero_linger);
     }
 }
 

@@ -20,6 +20,7 @@ use super::side::{Chosen, Sides, name_side};
 use super::stream::ClientStream;
 use super::strict::Strict;
 use super::work::Slot;
+use super::write_limit::WriteLimited;
 use crate::access::limits::Place;
 use crate::access::revoked::Revoker;
 use crate::bridge::open::Asked;
@@ -198,9 +199,9 @@ pub(super) async fn end_refused(upgrade: OnUpgrade, slot: Slot) {
 
 /// The client's own stream out of the HTTP library, with what was read too much. On HTTP/2 it is one stream among others.
 pub(super) fn reclaim(upgraded: Upgraded) -> (ClientStream, Vec<u8>) {
-    match upgraded.downcast::<TokioIo<Strict<ClientStream>>>() {
+    match upgraded.downcast::<TokioIo<Strict<WriteLimited>>>() {
         // Copied, however little: even an empty slice keeps the whole buffer of the HTTP library alive.
-        Ok(Parts { io, read_buf, .. }) => (io.into_inner().into_inner(), read_buf.to_vec()),
+        Ok(Parts { io, read_buf, .. }) => (io.into_inner().into_inner().into_inner(), read_buf.to_vec()),
         Err(upgraded) => (ClientStream::from(upgraded), Vec::new()),
     }
 }

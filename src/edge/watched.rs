@@ -8,21 +8,21 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::frames::FrameWatch;
-use super::stream::ClientStream;
 use super::work::Work;
+use super::write_limit::WriteLimited;
 use crate::bridge::registry::Http2End;
 
 /// A client's byte stream that fails once the client floods it.
 #[derive(Debug)]
 pub(super) struct Watched {
-    stream: ClientStream,
+    stream: WriteLimited,
     watch: FrameWatch,
     work: Arc<Work>,
 }
 
 impl Watched {
     /// Watches the bytes of this connection.
-    pub(super) fn new(stream: ClientStream, work: Arc<Work>) -> Self {
+    pub(super) fn new(stream: WriteLimited, work: Arc<Work>) -> Self {
         Self { stream, watch: FrameWatch::new(), work }
     }
 

@@ -205,7 +205,7 @@ impl UnderWay {
         }
         let is_long = response.body().size_hint().upper().is_none_or(|most| most > SMALL);
         let slot = is_long.then(|| self.slot.clone());
-        response.map(|body| HeldBody { body, _slot: slot })
+        response.map(|body| HeldBody { body, failure: None, _slot: slot })
     }
 }
 
@@ -218,8 +218,12 @@ impl Drop for UnderWay {
 }
 
 /// The body of an answer, which holds its connection open if it is long.
+///
+/// One that fails says so a turn later. The HTTP library drops all that it has not yet sent when it hears of it, be it the
+/// head: a client that gets nothing at all on a connection which it has used before would send its request again.
 pub(super) struct HeldBody {
     body: Body,
+    failure: Option<tower::BoxError>,
     _slot: Option<Slot>,
 }
 
@@ -228,11 +232,21 @@ impl http_body::Body for HeldBody {
     type Error = tower::BoxError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+        if let Some(failure) = self.failure.take() {
+            return Poll::Ready(Some(Err(failure)));
+        }
+        match Pin::new(&mut self.body).poll_frame(cx) {
+            Poll::Ready(Some(Err(failure))) => {
+                self.failure = Some(failure);
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            polled => polled,
+        }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.failure.is_none() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {

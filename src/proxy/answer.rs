@@ -12,6 +12,7 @@ use http_body::{Body as _, Frame, SizeHint};
 use tokio::time::Sleep;
 
 use super::registry::UnderWay;
+use super::stream::{self, Cause, Closing};
 use super::{Context, Held};
 use crate::telemetry::{self, chain};
 use crate::upstream::{self, Pool, Watch};
@@ -70,6 +71,8 @@ pub struct Answer {
     bytes: u64,
     ending: Option<Ending>,
     failure: Option<String>,
+    /// Boxed: it is there only at the very end.
+    stream: Option<Box<Closing>>,
     record: Record,
 }
 
@@ -129,6 +132,7 @@ impl Drop for Waiting<'_> {
             upstream: context.proxy.upstream.name(),
             endpoint: None,
             ending: Ending::ClientGone.label(),
+            heartbeats: None,
             failure: None,
             bytes_up: 0,
             bytes_down: 0,
@@ -140,7 +144,8 @@ impl Drop for Waiting<'_> {
 
 impl Answer {
     pub(super) fn new(body: upstream::Body, read_timeout: Option<Duration>, record: Record) -> Self {
-        Self { body, read_timeout, timer: None, timing: false, bytes: 0, ending: None, failure: None, record }
+        let (timer, ending, failure, stream) = (None, None, None, None);
+        Self { body, read_timeout, timer, timing: false, bytes: 0, ending, failure, stream, record }
     }
 
     /// The endpoint that it comes from.
@@ -152,6 +157,19 @@ impl Answer {
     /// Says how it ended, where that is not seen from upstream's side. The first word counts.
     pub fn end(&mut self, ending: Ending) {
         self.ending.get_or_insert(ending);
+    }
+}
+
+/// The end of an event stream is seen from the client's side: what is read of upstream does not say why, nor what was sent.
+impl stream::Source for Answer {
+    fn closing(&mut self, closing: Closing) {
+        match closing.cause {
+            Cause::Ended | Cause::Left => {}
+            Cause::Broken => self.end(Ending::UpstreamBroken),
+            Cause::Stalled => self.end(Ending::UpstreamStalled),
+            Cause::Idle | Cause::Expired | Cause::Revoked | Cause::Shutdown => self.end(Ending::Ended),
+        }
+        self.stream = Some(Box::new(closing));
     }
 }
 
@@ -208,7 +226,11 @@ impl Drop for Answer {
             self.ending.unwrap_or(if self.body.is_end_stream() { Ending::Complete } else { Ending::ClientGone });
         let Record { context, method, status, pool, upload, began, took, .. } = &self.record;
         let bytes_up = upload.as_ref().map_or(0, Watch::bytes);
-        context.proxy.counters.ended(Some(*status), ending, bytes_up, self.bytes);
+        let (label, bytes_down, heartbeats) = match self.stream.as_deref() {
+            Some(Closing { cause, bytes, heartbeats }) => (cause.label(), *bytes, Some(*heartbeats)),
+            None => (ending.label(), self.bytes, None),
+        };
+        context.proxy.counters.ended(Some(*status), ending, bytes_up, bytes_down);
         telemetry::request_passed(&telemetry::Passed {
             connection: context.id,
             route: &context.route,
@@ -218,10 +240,11 @@ impl Drop for Answer {
             status: Some(*status),
             upstream: context.proxy.upstream.name(),
             endpoint: Some(&pool.name()),
-            ending: ending.label(),
+            ending: label,
+            heartbeats,
             failure: self.failure.as_deref(),
             bytes_up,
-            bytes_down: self.bytes,
+            bytes_down,
             took: Some(*took),
             duration: began.elapsed(),
         });

@@ -81,6 +81,8 @@ metrics! {
         "Client connections that ended before they could send a request.";
     HTTP2_CLOSED = Counter "http2_closed", NUMBER, &["reason"],
         "HTTP/2 connections of clients that were closed for what the client did.";
+    WRITE_TIMEOUTS = Counter "write_timeouts", NUMBER, &[],
+        "Client connections that were cut because nothing was taken of what they were sent.";
 
     SPLIT_HANDSHAKES = Counter "split_handshakes", NUMBER, &["route", "side", "reason"],
         "Handshakes on split routes by the side that they took.";

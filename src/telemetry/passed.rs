@@ -30,6 +30,8 @@ pub struct Passed<'a> {
     pub endpoint: Option<&'a str>,
     /// How it ended.
     pub ending: &'static str,
+    /// Heartbeats that were put in, of an event stream.
+    pub heartbeats: Option<u64>,
     /// What went wrong with it.
     pub failure: Option<&'a str>,
     /// Bytes of the request's body.
@@ -45,8 +47,9 @@ pub struct Passed<'a> {
 /// Methods are the client's to choose; a line is not.
 const MAX_METHOD: usize = 32;
 
-/// A request that was passed on is over.
+/// A request that was passed on is over; one whose answer was an event stream has a line of another name.
 pub fn request_passed(passed: &Passed<'_>) {
+    let what = if passed.heartbeats.is_some() { "event stream closed" } else { "request passed on" };
     let method = passed.method.as_str();
     info!(
         connection = %passed.connection,
@@ -63,6 +66,7 @@ pub fn request_passed(passed: &Passed<'_>) {
         duration_ms = millis(passed.duration),
         bytes_up = passed.bytes_up,
         bytes_down = passed.bytes_down,
-        "request passed on"
+        heartbeats = passed.heartbeats,
+        "{what}"
     );
 }

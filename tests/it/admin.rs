@@ -76,7 +76,7 @@ async fn it_says_what_is_there_and_refuses_the_rest() {
     let (_upstream, _gateway, admin) = scene().await;
     let contents = get(admin, "/").await;
     assert_eq!(contents.status, 200);
-    for path in ["/livez", "/readyz", "/metrics", "/connections"] {
+    for path in ["/livez", "/readyz", "/metrics", "/connections", "/streams"] {
         assert!(contents.body.contains(path), "{}", contents.body);
         let answered = get(admin, path).await;
         assert_eq!((answered.status, answered.field("cache-control")), (200, "no-store"), "{path}");

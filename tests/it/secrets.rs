@@ -155,7 +155,7 @@ async fn no_byte_that_is_written_holds_a_ticket_a_token_or_a_key() {
         client.text("hello").await;
         client.synchronise().await;
     }
-    for target in ["/metrics", "/connections", "/readyz", "/revocations", "/ledger"] {
+    for target in ["/metrics", "/connections", "/streams", "/readyz", "/revocations", "/ledger"] {
         answers.push(crate::support::http::plain(admin, Method::GET, target, &[], "").await.body);
     }
     secrets.extend(tickets);

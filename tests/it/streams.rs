@@ -12,6 +12,7 @@ use tidegate::protocol::sse::{Event, Limits, Parser};
 use crate::proxy::gateway;
 use crate::support::http::plain;
 use crate::support::native::Native;
+use crate::support::process::GatewayProcess;
 use crate::support::upstream::{Answer, EventSender, field};
 use crate::support::{FakeUpstream, TestGateway, must};
 
@@ -236,4 +237,41 @@ async fn a_stream_holds_its_place_until_it_ends() {
     let opening = Native::events(gateway.address(), "/events", &[]);
     let (client, _events) = tokio::join!(opening, async { upstream.next_open().await.accept() });
     assert_eq!(client.status, 200);
+}
+
+#[tokio::test]
+async fn operators_see_the_streams_that_are_open_and_one_line_when_one_is_over() {
+    let mut upstream = FakeUpstream::start().await;
+    let toml = crate::proxy::toml(&[upstream.address], "", "");
+    let mut gateway = GatewayProcess::start(&format!("log.format = \"json\"\n{toml}")).await;
+    let admin = gateway.admin().await;
+    let opening = Native::events(gateway.address, "/events?key=hush", &[]);
+    let (mut client, events) = tokio::join!(opening, async { upstream.next_open().await.accept() });
+    events.send("data: one\n\n").await;
+    client.until("one\n\n").await;
+    let listed = plain(admin, Method::GET, "/streams?route=/%7B*rest%7D", &[], "").await.json();
+    let stream = &listed["streams"][0];
+    assert_eq!((&listed["total"], &stream["route"]), (&1.into(), &"/{*rest}".into()));
+    assert_eq!(stream["id"], client.field("tidegate-connection"));
+    assert_eq!(stream["endpoint"], upstream.address.to_string());
+    assert_eq!(plain(admin, Method::GET, "/streams?route=/other", &[], "").await.json()["total"], 0);
+
+    events.end();
+    client.rest().await;
+    let over = gateway.process.stderr.next("the line of the stream", |line| {
+        let line: serde_json::Value = serde_json::from_str(line).ok()?;
+        (line["message"] == "event stream closed").then_some(line)
+    });
+    let line = must("the line", over).await;
+    assert_eq!((&line["cause"], &line["connection"]), (&"stream-ended".into(), &stream["id"]));
+    assert_eq!((&line["status"], &line["upstream"], &line["method"]), (&200.into(), &"app".into(), &"GET".into()));
+    assert_eq!((&line["bytes_down"], &line["heartbeats"]), (&"data: one\n\n".len().into(), &0.into()));
+    assert_eq!(
+        plain(admin, Method::GET, "/streams", &[], "").await.json(),
+        serde_json::json!({"streams": [], "total": 0})
+    );
+    gateway.process.signal(rustix::process::Signal::TERM);
+    assert_eq!(gateway.process.exit().await, 0);
+    let lines = gateway.process.stderr.all().concat();
+    assert!(!lines.contains("request passed on") && !lines.contains("hush"), "{lines}");
 }

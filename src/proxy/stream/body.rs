@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http_body::Frame;
 use tokio::time::{Sleep, sleep_until};
 use tokio_util::sync::WaitForCancellationFutureOwned;
-use tracing::{debug, info};
+use tracing::debug;
 
 use super::decode::{Coding, Decoder};
 use super::live::Live;
@@ -27,9 +27,22 @@ const HEARTBEAT: Bytes = Bytes::from_static(b":\n\n");
 const UNSEEN: u32 = 32;
 
 /// Where a stream comes from.
-pub(super) trait Source: http_body::Body<Data = Bytes, Error: Error + Send + Sync + 'static> + Unpin {
-    /// It is not read to its end, because of something on this side.
-    fn ended_here(&mut self);
+pub(in crate::proxy) trait Source:
+    http_body::Body<Data = Bytes, Error: Error + Send + Sync + 'static> + Unpin
+{
+    /// Its stream is over: it is dropped next.
+    fn closing(&mut self, closing: Closing);
+}
+
+/// What there is to say of a stream at its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::proxy) struct Closing {
+    /// Why it ended.
+    pub(in crate::proxy) cause: Cause,
+    /// Bytes of upstream's that went to the client.
+    pub(in crate::proxy) bytes: u64,
+    /// Heartbeats that were put in.
+    pub(in crate::proxy) heartbeats: u64,
 }
 
 /// An event stream was not all, and its client would not find out by itself.
@@ -60,7 +73,6 @@ pub(super) struct Delivered<B: Source> {
     heartbeats: u64,
     bytes: u64,
     chunks: u32,
-    cause: Cause,
 }
 
 impl<B: Source> fmt::Debug for Delivered<B> {
@@ -97,7 +109,6 @@ impl<B: Source> Delivered<B> {
             heartbeats: 0,
             bytes: 0,
             chunks: 0,
-            cause: Cause::Left,
         }
     }
 
@@ -150,15 +161,17 @@ impl<B: Source> Delivered<B> {
         timer.as_mut().poll(cx)
     }
 
+    /// Nothing more is read from upstream. The first cause counts.
+    fn close(&mut self, cause: Cause) {
+        if let Some(mut body) = self.body.take() {
+            body.closing(Closing { cause, bytes: self.bytes, heartbeats: self.heartbeats });
+            self.live.close(cause, self.heartbeats);
+        }
+    }
+
     /// The end: nothing more is read from upstream, and this is the last that the client gets.
     fn end(&mut self, cause: Cause) -> Option<Result<Bytes, BrokenOff>> {
-        self.cause = cause;
-        if let Some(mut body) = self.body.take()
-            && !matches!(cause, Cause::Ended | Cause::Broken)
-        {
-            body.ended_here();
-        }
-        self.live.close(cause, self.heartbeats);
+        self.close(cause);
         if cause != Cause::Ended && !self.comes_back {
             return Some(Err(BrokenOff(cause)));
         }
@@ -265,18 +278,6 @@ impl<B: Source> http_body::Body for Delivered<B> {
 
 impl<B: Source> Drop for Delivered<B> {
     fn drop(&mut self) {
-        self.live.close(self.cause, self.heartbeats);
-        let entry = &self.live.entry;
-        info!(
-            connection = %entry.id,
-            route = %entry.route,
-            peer = %entry.peer,
-            subject = entry.holder.as_ref().map(|holder| holder.subject.as_str()),
-            cause = self.cause.label(),
-            duration_ms = u64::try_from(entry.opened.elapsed().as_millis()).unwrap_or(u64::MAX),
-            bytes_down = self.bytes,
-            heartbeats = self.heartbeats,
-            "event stream closed"
-        );
+        self.close(Cause::Left);
     }
 }

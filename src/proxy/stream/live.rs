@@ -63,6 +63,8 @@ pub struct Entry {
     pub peer: SocketAddr,
     /// Whom it belongs to, if its client had to prove that.
     pub holder: Option<Arc<Holder>>,
+    /// Host and port of the endpoint that it comes from.
+    pub endpoint: Box<str>,
     /// When it was opened.
     pub opened: Instant,
     revoked: AtomicBool,
@@ -72,9 +74,15 @@ pub struct Entry {
 impl Entry {
     /// A stream that opens now.
     #[must_use]
-    pub fn new(id: Uuid, route: Arc<str>, peer: SocketAddr, holder: Option<Arc<Holder>>) -> Self {
+    pub fn new(
+        id: Uuid,
+        route: Arc<str>,
+        peer: SocketAddr,
+        holder: Option<Arc<Holder>>,
+        endpoint: impl Into<Box<str>>,
+    ) -> Self {
         let (revoked, waker) = (AtomicBool::new(false), AtomicWaker::new());
-        Self { id, route, peer, holder, opened: Instant::now(), revoked, waker }
+        Self { id, route, peer, holder, endpoint: endpoint.into(), opened: Instant::now(), revoked, waker }
     }
 
     fn revoke(&self) {
@@ -143,10 +151,11 @@ impl Streams {
         self.lock().routes.clone()
     }
 
-    /// Those that are open, in no order.
+    /// Those that are open, or those of one route, in no order.
     #[must_use]
-    pub fn list(&self) -> Vec<Arc<Entry>> {
-        self.lock().live.values().cloned().collect()
+    pub fn list(&self, route: Option<&str>) -> Vec<Arc<Entry>> {
+        let state = self.lock();
+        state.live.values().filter(|entry| route.is_none_or(|route| *entry.route == *route)).cloned().collect()
     }
 
     /// A panic while this is held leaves numbers behind that are whole all the same.
@@ -203,7 +212,7 @@ mod tests {
             keys: Vec::new(),
             issued: SystemTime::UNIX_EPOCH,
         };
-        Entry::new(Uuid::from_u128(number), "/r".into(), ([127, 0, 0, 1], 1).into(), Some(Arc::new(holder)))
+        Entry::new(Uuid::from_u128(number), "/r".into(), ([127, 0, 0, 1], 1).into(), Some(Arc::new(holder)), "a:1")
     }
 
     #[test]
@@ -217,7 +226,10 @@ mod tests {
         let totals = &streams.totals()["/r"];
         assert_eq!((totals.open, totals.opened, totals.heartbeats, totals.away), (1, 2, 3, 1));
         assert_eq!(totals.closed[Cause::Left as usize], 1);
-        assert_eq!(streams.list().len(), 1);
+        assert_eq!(
+            (streams.list(None).len(), streams.list(Some("/r")).len(), streams.list(Some("/")).len()),
+            (1, 1, 0)
+        );
         two.close(Cause::Ended, 0);
     }
 

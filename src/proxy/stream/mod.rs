@@ -23,12 +23,13 @@ use http_body_util::{BodyExt as _, Full};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+pub(super) use body::{Closing, Source};
 pub(crate) use head::ask_plainly;
 pub use live::{Entry, Streams, Totals};
 pub use pace::Cause;
 pub use settings::{OnFailure, Settings};
 
-use self::body::{Beginning, Delivered, Source};
+use self::body::{Beginning, Delivered};
 use self::decode::Coding;
 use self::pace::Pace;
 use super::answer::{Answer, Ending};
@@ -51,7 +52,8 @@ pub enum Away {
 /// learns by a broken one that it was not all.
 #[must_use]
 pub fn deliver(head: Parts, answer: Answer, context: &Arc<Context>) -> Response<Body> {
-    delivered(head, answer, Opening::of(context))
+    let opening = Opening::of(context, answer.pool().name());
+    delivered(head, answer, opening)
 }
 
 /// What is known of a stream that opens.
@@ -65,9 +67,9 @@ struct Opening<'a> {
 }
 
 impl<'a> Opening<'a> {
-    fn of(context: &'a Context) -> Self {
+    fn of(context: &'a Context, endpoint: String) -> Self {
         let Context { id, route, peer, proxy, holder, expires, asks_for_events } = context;
-        let entry = Entry::new(*id, route.clone(), *peer, holder.clone());
+        let entry = Entry::new(*id, route.clone(), *peer, holder.clone(), endpoint);
         let (settings, streams, shutdown) = (&proxy.settings.stream, &proxy.streams, &proxy.shutdown);
         Self { entry, settings, streams, shutdown, expires: *expires, comes_back: *asks_for_events }
     }
@@ -89,12 +91,6 @@ fn delivered<B: Source + Send + 'static>(mut head: Parts, body: B, opening: Open
         live: streams.open(entry),
     };
     Response::from_parts(head, Delivered::new(body, beginning).map_err(Into::into).boxed_unsync())
-}
-
-impl Source for Answer {
-    fn ended_here(&mut self) {
-        self.end(Ending::Ended);
-    }
 }
 
 /// What a client is told that asks for an event stream while upstream is away.

@@ -23,7 +23,7 @@ impl http_body::Body for Channel {
 }
 
 impl Source for Channel {
-    fn ended_here(&mut self) {}
+    fn closing(&mut self, _: Closing) {}
 }
 
 struct Scene {
@@ -51,7 +51,7 @@ fn scene_of(
         head.headers.insert(name, HeaderValue::from_static(value));
     }
     let (streams, shutdown) = (Arc::new(Streams::default()), CancellationToken::new());
-    let entry = Entry::new(Uuid::nil(), "/events".into(), ([127, 0, 0, 1], 1).into(), None);
+    let entry = Entry::new(Uuid::nil(), "/events".into(), ([127, 0, 0, 1], 1).into(), None, "a:1");
     let opening = Opening { entry, settings, streams: &streams, shutdown: &shutdown, expires, comes_back };
     let (head, body) = delivered(head, Channel(receiver), opening).into_parts();
     Scene { upstream: Some(sender), body, head, streams, shutdown }
