@@ -50,9 +50,8 @@ impl Backend {
                     async move { Ok::<_, Infallible>(streams.answer(request).await) }
                 });
                 connections.spawn(async move {
-                    let _ = auto::Builder::new(TokioExecutor::new())
-                        .serve_connection(TokioIo::new(socket), service)
-                        .await;
+                    let _ =
+                        auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(socket), service).await;
                 });
             }
         });
@@ -209,7 +208,8 @@ async fn one_page_speaks_websocket_event_source_and_fetch_to_the_same_url() {
     page.evaluate("open.source()").await;
     page.until("heard.source[0] === 'hello ada by EventSource'").await;
     // By fetch as by WebSocket, what one says all hear.
-    let said = "ticketed().then((url) => fetch(url, { method: 'POST', body: 'hi by fetch' })).then((answer) => answer.status)";
+    let said =
+        "ticketed().then((url) => fetch(url, { method: 'POST', body: 'hi by fetch' })).then((answer) => answer.status)";
     assert_eq!(page.evaluate(said).await, 200);
     page.until("heard.source[1] === 'ada said hi by fetch' && heard.socket[1] === 'ada said hi by fetch'").await;
     page.evaluate("socket.send('hi by WebSocket')").await;
