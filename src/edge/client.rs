@@ -4,13 +4,18 @@ use http::header::{self, HeaderValue};
 use http::request;
 
 use super::http::Connection;
-use crate::protocol::forwarded;
+use crate::protocol::diagnostic::{Arrived, Heard};
+use crate::protocol::forwarded::{self, Told};
 
 impl Connection {
     /// The connection as this one request has it: a proxy's connection carries the requests of many clients. What is told of
     /// them moves from the fields into the connection; upstream gets fields of our own, made of that.
     pub(super) fn resolve(mut self, head: &mut request::Parts) -> Self {
         let told = self.edge.trust.told(&head.headers, self.peer);
+        if self.diagnostics_for(head).is_some() {
+            let arrived = self.arrived(head, told.as_ref());
+            head.extensions.insert(arrived);
+        }
         forwarded::strip(&mut head.headers);
         let Some(told) = told else { return self };
         if told.client != self.peer {
@@ -26,6 +31,17 @@ impl Connection {
         }
         head.extensions.insert(told.via);
         self
+    }
+
+    /// What a doctor wants to know of a request, and what nobody else sees.
+    fn arrived(&self, head: &request::Parts, told: Option<&Told>) -> Arrived {
+        Arrived {
+            fields: head.headers.clone(),
+            hop: self.via.unwrap_or(self.peer),
+            tls: self.tls,
+            client: Heard::client(&head.headers, told, self.via.is_some()),
+            scheme: Heard::scheme(&head.headers, told),
+        }
     }
 }
 

@@ -40,11 +40,11 @@ async fn straight_to_the_gateway_nothing_stands_in_the_way() {
     let (gateway, trusted) = gateway("").await;
     let certificate = trusted.path().join("certs/dev.pem");
     let diagnosis = Diagnosis::of(&url(&gateway, "/chat"), &certificate, &["--idle", "1s"]).await;
-    let about_http2 = ["http2-missing", "websocket-over-http2-missing"];
-    let others: Vec<_> = diagnosis.found().into_iter().filter(|id| !about_http2.contains(id)).collect();
-    assert_eq!(others, [""; 0], "{diagnosis:?}");
+    assert_eq!((diagnosis.exit, diagnosis.found()), (0, Vec::new()), "{diagnosis:?}");
     let measured = &diagnosis.report["measured"];
     assert_eq!(measured["http1"]["done"]["version"], "HTTP/1.1");
+    assert_eq!(measured["http2"]["done"]["version"], "HTTP/2.0");
+    assert!(measured["websocket_http2"]["done"]["ping_us"].is_u64());
     assert_eq!(measured["events"]["done"]["events"].as_array().unwrap().len(), 10);
     assert_eq!(measured["upload"]["done"]["arrived"]["bytes"], 6 * 512);
     assert!(measured["websocket"]["done"]["ping_us"].is_u64());

@@ -1,16 +1,22 @@
 //! Programs that stand in front of gateways: what they do to event streams and WebSockets, and that the doctor sees it.
 
+use std::time::{Duration, Instant};
+
+use crate::support::client::tls;
 use crate::support::front::Front;
 use crate::support::gateway::trusting;
+use crate::support::native::Native;
 use crate::support::{Client, FakeUpstream, Seen, TestGateway, must};
 
 /// How late an event may be, in milliseconds.
 const SOON: u64 = 50;
 
 /// A gateway whose first listener has TLS and whose second has none, both with a diagnostic endpoint.
-fn gateway(upstream: &FakeUpstream) -> TestGateway {
+fn gateway(upstream: &FakeUpstream, server: &str) -> TestGateway {
     TestGateway::from_toml(&format!(
         r#"
+[server]
+{server}
 [[listener]]
 address = "127.0.0.1:0"
 tls = {{ certificate = "certs/dev.pem", key = "certs/dev.key" }}
@@ -28,13 +34,18 @@ endpoints = ["http://{}"]
 path = "/chat"
 auth = "none"
 bridge = {{ upstream = "app", events = "/events", messages = "/messages" }}
+
+[[route]]
+path = "/stream"
+auth = "none"
+proxy = {{ upstream = "app", stream = {{ heartbeat = "100ms" }} }}
 "#,
         upstream.address
     ))
 }
 
 async fn with_and_without_tls() -> (TestGateway, String, String) {
-    let gateway = gateway(&FakeUpstream::start().await);
+    let gateway = gateway(&FakeUpstream::start().await, "");
     let [tls, plain] = [0, 1].map(|listener| gateway.gateway.addresses()[listener]);
     (gateway, format!("https://{tls}"), format!("http://{plain}"))
 }
@@ -52,6 +63,53 @@ async fn comes_soon(front: &Front) {
         }
     }
     panic!("the slowest of ten events took {slowest:?} ms");
+}
+
+/// The same of a backend's own stream, which sets nothing that would keep a proxy from buffering: that is the gateway's doing.
+/// An event is sent when the one before it has come, so that a buffer would hold all of them for ever.
+async fn comes_soon_from_upstream(front: &Front, upstream: &mut FakeUpstream) {
+    let stream = tls(([127, 0, 0, 1], front.port).into(), &trusting(&front.certificate())).await;
+    let opening = Native::events_over(stream, "/stream");
+    let (mut client, events) = tokio::join!(opening, async { upstream.next_open().await.accept() });
+    assert_eq!((client.status, client.field("content-type")), (200, "text/event-stream"));
+    client.until("\n\n").await;
+    let mut slowest = Vec::new();
+    for round in 0..3 {
+        let mut took = Duration::ZERO;
+        for number in 0..10 {
+            let event = format!("data: {round}.{number}\n\n");
+            let sent = Instant::now();
+            events.send(event.clone()).await;
+            client.until(&event).await;
+            took = took.max(sent.elapsed());
+        }
+        slowest.push(took);
+    }
+    assert!(
+        slowest.iter().any(|slowest| *slowest <= Duration::from_millis(SOON)),
+        "the slowest of each ten: {slowest:?}"
+    );
+    client.until(":\n\n").await;
+    drop(client);
+    must("the end of the event stream", events.cancelled()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_events_of_a_backend_and_the_heartbeats_between_them_come_through_each_proxy_at_once() {
+    let mut upstream = FakeUpstream::start().await;
+    let gateway = gateway(&upstream, "");
+    let [tls, plain] = [0, 1].map(|listener| gateway.gateway.addresses()[listener]);
+    for front in [
+        Front::nginx(&format!("proxy_pass http://{plain};")).await,
+        Front::nginx(&format!("proxy_pass http://{plain}; proxy_http_version 1.1;")).await,
+        Front::nginx(&format!("proxy_pass https://{tls};")).await,
+        Front::haproxy(&format!(" option forwardfor\n server gate {plain}")).await,
+        // With HTTP/2 on the last hop as well.
+        Front::haproxy(&format!(" server gate {tls} ssl verify none alpn h2")).await,
+        Front::caddy(&format!(" reverse_proxy {plain}")).await,
+    ] {
+        comes_soon_from_upstream(&front, &mut upstream).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -93,14 +151,30 @@ async fn the_doctor_names_the_buffering_of_nginx_and_its_cure() {
     let (severity, _, first) = diagnosis.finding("stream-buffered");
     assert_eq!((severity, first, diagnosis.exit), ("error", cure, 1));
 
-    // And with the cure.
-    let front = Front::nginx(&format!(
-        "proxy_pass {plain}; proxy_ignore_headers X-Accel-Buffering; proxy_buffering off; proxy_http_version 1.1; \
+    // And with the cures, of which the gateway has to take one itself.
+    let lines = |to: &str| {
+        format!(
+            "proxy_pass {to}; proxy_ignore_headers X-Accel-Buffering; proxy_buffering off; proxy_http_version 1.1; \
          proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; proxy_set_header X-Forwarded-Proto $scheme; \
          proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection upgrade; proxy_request_buffering off;"
-    ))
-    .await;
-    let diagnosis = front.diagnosis("0s").await;
+        )
+    };
+    let diagnosis = Front::nginx(&lines(&plain)).await.diagnosis("0s").await;
+    let (severity, seen, (front, cure)) = diagnosis.finding("front-untrusted");
+    assert_eq!((severity, front), ("warning", "tidegate"));
+    assert_eq!(seen, "it was said who asks and by which scheme, from an address that is not trusted");
+    assert!(cure.starts_with("trusted_proxies = "), "{cure}");
+    for id in ["client-address-hidden", "scheme-hidden"] {
+        assert!(!diagnosis.found().contains(&id), "{diagnosis:?}");
+    }
+    let upstream = FakeUpstream::start().await;
+    let unread = gateway(&upstream, "trusted_proxies = [\"127.0.0.1\"]\nforwarded = \"forwarded\"");
+    let to = format!("http://{}", unread.gateway.addresses()[1]);
+    let diagnosis = Front::nginx(&lines(&to)).await.diagnosis("0s").await;
+    assert_eq!(diagnosis.finding("front-unread").2.0, "tidegate");
+    let trusting = gateway(&upstream, "trusted_proxies = [\"127.0.0.1\"]");
+    let to = format!("http://{}", trusting.gateway.addresses()[1]);
+    let diagnosis = Front::nginx(&lines(&to)).await.diagnosis("0s").await;
     let left: Vec<_> = diagnosis.found().into_iter().filter(|id| *id != "tls-old").collect();
     assert_eq!((diagnosis.exit, left), (0, vec!["websocket-over-http2-missing"]));
 }
@@ -138,7 +212,7 @@ async fn haproxy_passes_events_on_and_the_doctor_names_what_its_lines_do() {
         findings.iter().find(|finding| finding["id"] == id).unwrap()["cures"].to_string()
     };
     assert!(cures("silence-cut").contains(r#"["haproxy","timeout server 1h  # and timeout client 1h"]"#));
-    assert!(cures("client-address-hidden").contains(r#"["haproxy","option forwardfor"]"#));
+    assert!(cures("client-address-hidden").contains(r#"["haproxy","option forwardfor  # "#));
     assert!(diagnosis.finding("silence-cut").1.starts_with("cut after 2."), "{diagnosis:?}");
 }
 
@@ -162,7 +236,7 @@ async fn caddy_passes_events_on_and_the_doctor_names_its_compression() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_websocket_through_nginx_is_bridged() {
     let mut upstream = FakeUpstream::start().await;
-    let gateway = gateway(&upstream);
+    let gateway = gateway(&upstream, "");
     let front = Front::nginx(&format!(
         "proxy_pass http://{}; proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; \
          proxy_set_header Connection upgrade; proxy_set_header Host $host;",

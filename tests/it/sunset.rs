@@ -16,8 +16,9 @@ use tokio::task::JoinSet;
 use crate::support::access::{Desk, SECTIONS, bearer, files, guarded};
 use crate::support::chromium::Page;
 use crate::support::http::{Answered, exchange, plain};
+use crate::support::native::Native;
 use crate::support::process::{GatewayProcess, Process, tidegate};
-use crate::support::upstream::field;
+use crate::support::upstream::{Answer, field};
 use crate::support::{Client, FakeUpstream, TestGateway};
 
 /// A backend that takes whoever asks, and keeps every stream open.
@@ -44,9 +45,9 @@ address = "127.0.0.1:0"
 address = "127.0.0.1:0"
 tls = false
 [upstream.app]
-endpoints = ["http://{}"]
+endpoints = ["http://{0}"]
 [upstream.new]
-endpoints = ["http://127.0.0.1:1"]
+endpoints = ["http://{0}"]
 [[route]]
 name = "chat"
 path = "/chat"
@@ -98,7 +99,7 @@ async fn a_client_is_warned_in_the_answer_to_its_handshake_and_in_refusals_and_n
         let gateway = TestGateway::from_toml(&format!("{toml}\n[route.sunset]\nphase = \"{phase}\"\n{dates}\n"));
         let (client, _events) = tokio::join!(Client::connect(&gateway), async { upstream.next_open().await.accept() });
         let (refused, ()) = tokio::join!(Client::ask(&gateway, "/chat", &[]), async {
-            upstream.next_open().await.answer(crate::support::upstream::Answer::status(403));
+            upstream.next_open().await.answer(Answer::status(403));
         });
         let refused = refused.err().unwrap();
         assert_eq!(refused.status, 403);
@@ -187,10 +188,20 @@ async fn off_is_410_with_a_link_and_asks_nobody_while_everything_else_on_the_rou
     let route = shown(&gateway).await;
     assert_eq!((&route["total"]["off"], &route["total"]["connections"]), (&json!(1), &json!(0)));
     assert_eq!(route["last_7_days"]["refused"], json!(1));
-    let page = plain(gateway.address(), Method::GET, "/chat", &[], "").await;
-    // Its upstream is not there, and that is what is answered.
-    assert!((502..=504).contains(&page.status) && page.fields.get("sunset").is_none(), "{page:?}");
     assert!(upstream.no_open_for(Duration::from_millis(10)).await);
+    // What is no WebSocket is served as ever, and warned of nothing.
+    let (page, ()) = tokio::join!(plain(gateway.address(), Method::GET, "/chat", &[], ""), async {
+        upstream.next_open().await.answer(Answer::status(200).with("content-type", "text/html").body("page"));
+    });
+    assert_eq!((page.status, page.body.as_str(), page.fields.get("sunset")), (200, "page", None), "{page:?}");
+    let opening = Native::events(gateway.address(), "/chat", &[]);
+    let (mut stream, _events) = tokio::join!(opening, async {
+        let events = upstream.next_open().await.accept();
+        events.send("data: down\n\n").await;
+        events
+    });
+    assert_eq!((stream.status, stream.field("sunset"), stream.field("deprecation")), (200, "", ""));
+    assert!(stream.until("data: down\n\n").await.ends_with("data: down\n\n"));
 }
 
 #[tokio::test]

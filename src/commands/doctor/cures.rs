@@ -6,7 +6,7 @@ use super::front::Front;
 /// What to write, by the program that is to be told. A finding that only concerns some has fewer.
 #[allow(clippy::too_many_lines, reason = "a table")]
 pub(super) const fn of(id: Id) -> &'static [(Front, &'static str)] {
-    use Front::{Alb, Caddy, Envoy, HaProxy, Nginx, Traefik};
+    use Front::{Alb, Caddy, Envoy, HaProxy, Nginx, Tidegate, Traefik};
     match id {
         Id::StreamBuffered | Id::StreamBufferedWithoutHeaders | Id::StreamLate => &[
             (Nginx, "proxy_buffering off;  # and no proxy_ignore_headers X-Accel-Buffering"),
@@ -78,7 +78,10 @@ pub(super) const fn of(id: Id) -> &'static [(Front, &'static str)] {
         Id::OldHttpToGateway => &[(Nginx, "proxy_http_version 1.1;")],
         Id::ClientAddressHidden => &[
             (Nginx, "proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;"),
-            (HaProxy, "option forwardfor"),
+            (
+                HaProxy,
+                "option forwardfor  # in mode tcp: send-proxy-v2, and proxy_protocol = \"required\" in [[listener]]",
+            ),
             (Caddy, "reverse_proxy sends it: take header_up -X-Forwarded-For out"),
             (Traefik, "sends it: take middlewares off the router that remove X-Forwarded-For"),
             (Envoy, "use_remote_address: true"),
@@ -92,6 +95,14 @@ pub(super) const fn of(id: Id) -> &'static [(Front, &'static str)] {
             (Envoy, "use_remote_address: true"),
             (Alb, "sends it: look at what else is on the way"),
         ],
+        Id::FrontUntrusted => &[(
+            Tidegate,
+            "trusted_proxies = [\"192.0.2.7\"]  # in [server]: the addresses that the front connects from",
+        )],
+        Id::FrontUnread => &[(
+            Tidegate,
+            "forwarded = \"forwarded\"  # in [server], or \"x-forwarded\": the one of them that the front sets",
+        )],
         Id::LastEventIdStripped | Id::RequestFieldsStripped | Id::CookiesStripped => &[
             (Nginx, "proxy_pass_request_headers on;  # and no proxy_set_header that empties the field"),
             (HaProxy, "take http-request del-header for this field out"),

@@ -8,6 +8,7 @@ use super::cures;
 use super::front::Front;
 use super::measured::{Echoed, Measured, Sent, Silence, Stream, Trial};
 use super::timing::{self, Verdict, judge};
+use crate::protocol::diagnostic::Heard;
 
 /// A connection that may be silent for less than this, in microseconds, is cut between two heartbeats.
 const SHORT_SILENCE_US: u64 = 30_000_000;
@@ -39,6 +40,8 @@ pub(super) enum Id {
     OldHttpToGateway,
     ClientAddressHidden,
     SchemeHidden,
+    FrontUntrusted,
+    FrontUnread,
     UploadBuffered,
     UploadFails,
     NoTls,
@@ -74,7 +77,7 @@ pub(super) struct Finding {
 impl Id {
     /// All of them, in the order of the manual.
     #[cfg(test)]
-    pub(super) const ALL: [Self; 26] = [
+    pub(super) const ALL: [Self; 28] = [
         Self::StreamFails,
         Self::StreamBuffered,
         Self::StreamBufferedWithoutHeaders,
@@ -96,6 +99,8 @@ impl Id {
         Self::OldHttpToGateway,
         Self::ClientAddressHidden,
         Self::SchemeHidden,
+        Self::FrontUntrusted,
+        Self::FrontUnread,
         Self::UploadBuffered,
         Self::UploadFails,
         Self::NoTls,
@@ -127,6 +132,8 @@ impl Id {
             Self::OldHttpToGateway => "old-http-to-gateway",
             Self::ClientAddressHidden => "client-address-hidden",
             Self::SchemeHidden => "scheme-hidden",
+            Self::FrontUntrusted => "front-untrusted",
+            Self::FrontUnread => "front-unread",
             Self::UploadBuffered => "upload-buffered",
             Self::UploadFails => "upload-fails",
             Self::NoTls => "no-tls",
@@ -198,6 +205,14 @@ impl Id {
             Self::SchemeHidden => {
                 "TLS ends before the gateway, which is not told: pages of the same origin look like foreign ones and are \
                  refused."
+            }
+            Self::FrontUntrusted => {
+                "What the front says of its clients could be anybody's invention, and the gateway takes no notice of it: \
+                 limits for each address hold for all clients together, and logs name the proxy."
+            }
+            Self::FrontUnread => {
+                "The gateway trusts the front, and reads other fields than it writes: limits for each address hold for all \
+                 clients together, and logs name the proxy."
             }
             Self::UploadBuffered => {
                 "Request bodies are stored whole before they are passed on: large uploads fill a disk and start late."
@@ -337,12 +352,25 @@ impl Found {
         if !measured.is_fronted() {
             return;
         }
-        if !["forwarded", "x-forwarded-for", "x-real-ip"].iter().any(|name| seen.has(name)) {
+        if seen.client == Heard::Nothing {
             let what = "neither Forwarded nor X-Forwarded-For arrived";
             self.add(Severity::Warning, Id::ClientAddressHidden, what);
         }
-        if measured.tls.is_some() && !seen.tls && !seen.has("forwarded") && !seen.has("x-forwarded-proto") {
+        let ends_tls = measured.tls.is_some() && !seen.tls;
+        if ends_tls && seen.scheme == Heard::Nothing {
             self.add(Severity::Warning, Id::SchemeHidden, "neither Forwarded nor X-Forwarded-Proto arrived");
+        }
+        for (heard, id, why) in [
+            (Heard::Untrusted, Id::FrontUntrusted, "from an address that is not trusted"),
+            (Heard::Unread, Id::FrontUnread, "and nothing was made of it"),
+        ] {
+            let what = match (seen.client == heard, ends_tls && seen.scheme == heard) {
+                (true, true) => "who asks and by which scheme",
+                (true, false) => "who asks",
+                (false, true) => "by which scheme",
+                (false, false) => continue,
+            };
+            self.add(Severity::Warning, id, format!("it was said {what}, {why}"));
         }
     }
 

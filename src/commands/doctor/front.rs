@@ -14,6 +14,8 @@ pub(super) enum Front {
     Traefik,
     Envoy,
     Alb,
+    /// The gateway itself, where it is its own configuration that cures.
+    Tidegate,
 }
 
 impl Front {
@@ -26,6 +28,7 @@ impl Front {
             Self::Traefik => "Traefik",
             Self::Envoy => "Envoy",
             Self::Alb => "ALB",
+            Self::Tidegate => "tidegate",
         }
     }
 

@@ -4,7 +4,7 @@ use super::findings::{Id, Severity, all};
 use super::front::Front;
 use super::measured::{Arrival, Echoed, Measured, Sent, Silence, Stream, Tls, Trial};
 use super::{cures, report};
-use crate::protocol::diagnostic::{Chunk, PeerClass, Seen, Upload};
+use crate::protocol::diagnostic::{Chunk, Heard, PeerClass, Seen, Upload};
 
 const MANUAL: &str = include_str!("../../../docs/doctor.md");
 
@@ -16,6 +16,8 @@ fn seen(version: &str) -> Seen {
         version: version.to_owned(),
         tls: false,
         peer: PeerClass::Private,
+        client: Heard::Believed,
+        scheme: Heard::Believed,
         fields: fields.map(str::to_owned).to_vec(),
         values: Vec::new(),
     }
@@ -154,11 +156,33 @@ fn fields_that_are_lost_on_the_way_are_found() {
 fn nobody_has_to_say_who_asks_where_nothing_stands_in_front() {
     let straight = |way: &mut Measured| {
         let plain = ["host", "last-event-id", "cookie", "tidegate-doctor"].map(str::to_owned).to_vec();
-        let seen = |version| Seen { tls: true, fields: plain.clone(), ..seen(version) };
+        let (client, scheme) = (Heard::Nothing, Heard::Nothing);
+        let seen = |version| Seen { tls: true, fields: plain.clone(), client, scheme, ..seen(version) };
         (way.http1, way.http2) = (Trial::Done(seen("HTTP/1.1")), Trial::Done(seen("HTTP/2.0")));
         way.signs.clear();
     };
     assert_eq!(found(straight), []);
+}
+
+#[test]
+fn a_front_that_is_silent_is_told_from_one_that_is_not_believed() {
+    use Heard::{Believed, Nothing, Unread, Untrusted};
+    let heard = |client, scheme, tls| {
+        let seen = Seen { client, scheme, tls, ..seen("HTTP/1.1") };
+        let found = found(|way| (way.http1, way.http2) = (Trial::Done(seen.clone()), Trial::Done(seen)));
+        found.into_iter().map(|(id, _)| id.name()).collect::<Vec<_>>()
+    };
+    assert_eq!(heard(Nothing, Nothing, false), ["client-address-hidden", "scheme-hidden"]);
+    assert_eq!(
+        heard(Nothing, Nothing, true),
+        ["client-address-hidden"],
+        "with TLS on the last hop it needs not be said"
+    );
+    assert_eq!(heard(Untrusted, Untrusted, false), ["front-untrusted"]);
+    assert_eq!(heard(Untrusted, Nothing, false), ["scheme-hidden", "front-untrusted"]);
+    assert_eq!(heard(Believed, Unread, true), [""; 0]);
+    assert_eq!(heard(Unread, Unread, false), ["front-unread"]);
+    assert_eq!(heard(Believed, Unread, false), ["front-unread"]);
 }
 
 #[test]

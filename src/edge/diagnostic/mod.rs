@@ -27,7 +27,7 @@ use super::http::{Body, Connection, add_id, whole};
 use super::upgrade::{stopping, switched};
 use crate::access::rates::Rates;
 use crate::protocol::diagnostic::{
-    DOCTOR_VERSION, Events, LARGEST_UPLOAD, LONGEST_MS, Probe, Seen, TIDEGATE_DOCTOR, Upload, Wanted,
+    Arrived, DOCTOR_VERSION, Events, LARGEST_UPLOAD, LONGEST_MS, Probe, Seen, TIDEGATE_DOCTOR, Upload, Wanted,
 };
 use crate::protocol::headers::{self, EVENT_STREAM};
 use crate::protocol::problem::Problem;
@@ -160,7 +160,10 @@ impl Connection {
                 drop(slot);
                 Ok(json(&upload))
             }
-            Probe::Seen | Probe::Echo => Ok(json(&Seen::of(&head.headers, head.version, self.peer, self.tls, &nonce))),
+            Probe::Seen | Probe::Echo => {
+                let arrived = head.extensions.get::<Arrived>();
+                Ok(json(&arrived.map(|arrived| Seen::of(arrived, head.version, &nonce)).unwrap_or_default()))
+            }
         }
     }
 

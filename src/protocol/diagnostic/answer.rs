@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use http::{HeaderMap, HeaderName, Version, header};
 use serde::{Deserialize, Serialize};
 
-use super::{MOST_CHUNKS, TIDEGATE_DOCTOR, VERSION};
+use super::{Heard, MOST_CHUNKS, TIDEGATE_DOCTOR, VERSION};
 use crate::protocol::headers::LAST_EVENT_ID;
 
 /// Longest field value that is told, in characters; the rest is cut.
@@ -36,10 +36,29 @@ pub struct Seen {
     pub tls: bool,
     /// Where the last hop came from.
     pub peer: PeerClass,
+    /// What it says of the client's address.
+    pub client: Heard,
+    /// What it says of whether the client came over TLS.
+    pub scheme: Heard,
     /// Names of the request's fields, in lower case, each once.
     pub fields: Vec<String>,
     /// Values of those fields whose values are told, in the order of the request.
     pub values: Vec<(String, String)>,
+}
+
+/// A request as it arrived, before what proxies say in it was taken out. In the extensions of its head.
+#[derive(Clone, Debug)]
+pub struct Arrived {
+    /// All of its fields.
+    pub fields: HeaderMap,
+    /// Where the last hop came from.
+    pub hop: SocketAddr,
+    /// Whether the last hop had TLS.
+    pub tls: bool,
+    /// What it says of the client's address.
+    pub client: Heard,
+    /// What it says of whether the client came over TLS.
+    pub scheme: Heard,
 }
 
 /// What kind of address it is; not which.
@@ -91,7 +110,8 @@ pub struct Chunk {
 impl Seen {
     /// Reads it off a request.
     #[must_use]
-    pub fn of(fields: &HeaderMap, version: Version, peer: SocketAddr, tls: bool, nonce: &str) -> Self {
+    pub fn of(arrived: &Arrived, version: Version, nonce: &str) -> Self {
+        let fields = &arrived.fields;
         let told = |name: &HeaderName| TOLD.contains(name);
         let values = fields.iter().filter(|(name, _)| told(name)).map(|(name, value)| {
             let value = String::from_utf8_lossy(value.as_bytes());
@@ -101,8 +121,10 @@ impl Seen {
             doctor: VERSION,
             nonce: nonce.to_owned(),
             version: format!("{version:?}"),
-            tls,
-            peer: PeerClass::of(peer.ip()),
+            tls: arrived.tls,
+            peer: PeerClass::of(arrived.hop.ip()),
+            client: arrived.client,
+            scheme: arrived.scheme,
             fields: fields.keys().map(|name| name.as_str().to_owned()).collect(),
             values: values.collect(),
         }
@@ -166,6 +188,10 @@ mod tests {
 
     use super::*;
 
+    fn arrived(fields: HeaderMap, hop: &str) -> Arrived {
+        Arrived { fields, hop: hop.parse().unwrap(), tls: true, client: Heard::Believed, scheme: Heard::Nothing }
+    }
+
     #[test]
     fn no_secret_and_no_address_of_a_request_comes_back() {
         let mut fields = HeaderMap::new();
@@ -173,7 +199,7 @@ mod tests {
             fields.insert(HeaderName::from_static(name), HeaderValue::from_static("S3CRET"));
         }
         fields.insert(header::VIA, HeaderValue::from_static("1.1 edge"));
-        let seen = Seen::of(&fields, Version::HTTP_11, "127.0.0.1:9".parse().unwrap(), true, "n1");
+        let seen = Seen::of(&arrived(fields, "127.0.0.1:9"), Version::HTTP_11, "n1");
         let json = serde_json::to_string(&seen).unwrap();
         assert!(!json.contains("S3CRET"), "{json}");
         assert!(seen.has("cookie") && seen.has("x-forwarded-for") && !seen.has("origin"));
@@ -185,7 +211,7 @@ mod tests {
     fn a_long_value_is_cut() {
         let mut fields = HeaderMap::new();
         fields.insert("via", HeaderValue::try_from("é".repeat(500)).unwrap());
-        let seen = Seen::of(&fields, Version::HTTP_2, "[2001:db8::1]:9".parse().unwrap(), true, "");
+        let seen = Seen::of(&arrived(fields, "[2001:db8::1]:9"), Version::HTTP_2, "");
         assert_eq!(seen.value("via").map(|via| via.chars().count()), Some(LONGEST_VALUE));
     }
 

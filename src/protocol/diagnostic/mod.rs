@@ -5,9 +5,11 @@
 //! stream, `upload` is when the pieces of a body arrived.
 
 mod answer;
+mod heard;
 mod wanted;
 
-pub use answer::{Beat, Chunk, PeerClass, Seen, Upload};
+pub use answer::{Arrived, Beat, Chunk, PeerClass, Seen, Upload};
+pub use heard::Heard;
 pub use wanted::{BadQuery, Events, Probe, Wanted};
 
 use http::header::{HeaderName, HeaderValue};

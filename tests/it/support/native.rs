@@ -7,6 +7,7 @@ use http::{HeaderMap, Method, Request};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
@@ -37,11 +38,29 @@ impl Native {
         body: &'static str,
     ) -> Self {
         let stream = TcpStream::connect(address).await.unwrap();
+        Self::ask_over(stream, address.port(), method, target, fields, body).await
+    }
+
+    /// Opens an event stream over a connection that is there already.
+    pub(crate) async fn events_over(
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        target: &str,
+    ) -> Self {
+        Self::ask_over(stream, 443, Method::GET, target, &[("accept", "text/event-stream")], "").await
+    }
+
+    async fn ask_over(
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        port: u16,
+        method: Method,
+        target: &str,
+        fields: &[(&str, &str)],
+        body: &'static str,
+    ) -> Self {
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
         let mut running = JoinSet::new();
         running.spawn(async move { drop(connection.await) });
-        let request =
-            Request::builder().method(method).uri(target).header("host", format!("localhost:{}", address.port()));
+        let request = Request::builder().method(method).uri(target).header("host", format!("localhost:{port}"));
         let request = fields.iter().fold(request, |request, (name, value)| request.header(*name, *value));
         let request = request.body(Full::new(Bytes::from_static(body.as_bytes()))).unwrap();
         let (head, body) = must("an answer", sender.send_request(request)).await.unwrap().into_parts();
