@@ -12,7 +12,7 @@ use super::settings::{Edits, Host, Settings};
 use super::stream;
 use crate::protocol::forwarded;
 use crate::protocol::headers::{self, folded};
-use crate::protocol::hop::Hop;
+use crate::protocol::hop::{Hop, is_framing};
 use crate::protocol::problem::Problem;
 use crate::protocol::query::{self, Query};
 
@@ -43,19 +43,13 @@ impl fmt::Debug for Outgoing {
 ///
 /// # Errors
 ///
-/// 400 for what no upstream should see, 417 for an expectation that nobody knows, 501 for methods that are not passed on, 508 for
-/// a request that goes round in a circle.
+/// 400 for what no upstream should see, 417 for an expectation that nobody knows, 508 for a request that goes round in a circle.
 pub(super) fn outgoing(
     asked: &Asked<'_>,
     settings: &Settings,
     told: Vec<(HeaderName, HeaderValue)>,
 ) -> Result<Outgoing, Problem> {
     let (method, client) = (&asked.head.method, &asked.head.headers);
-    if matches!(*method, Method::CONNECT | Method::TRACE) {
-        // TRACE would show a client what the gateway tells upstream about it (RFC 9110 section 9.3.8).
-        let detail = "this method is not passed on";
-        return Err(Problem::new(StatusCode::NOT_IMPLEMENTED, "method-not-supported", detail));
-    }
     let expects_continue = expects_continue(asked)?;
     check_loop(client)?;
     let target = target(asked, settings)?;
@@ -125,11 +119,18 @@ fn passed_on(client: &HeaderMap, settings: &Settings) -> HeaderMap {
     fields
 }
 
+/// Whether a trailer does not go along: what no field may say, none behind the body may either, and there it comes too late to
+/// frame or to lead a request (RFC 9110 section 6.5.1).
+pub(super) fn is_no_trailer(name: &HeaderName, settings: &Settings) -> bool {
+    is_framing(name) || is_ours(name, settings)
+}
+
 /// Whether only the gateway may say what this field says.
 fn is_ours(name: &HeaderName, settings: &Settings) -> bool {
     let name = folded(name.as_str());
-    name == "forwarded"
-        || name == "x-real-ip"
+    // What frames a request gets here only in other letters, which some backends take for these all the same. `Proxy` is
+    // `HTTP_PROXY` in the environment of a CGI.
+    ["forwarded", "x-real-ip", "content-length", "transfer-encoding", "proxy"].contains(&&*name)
         || ["tidegate-", "x-forwarded-"].iter().any(|prefix| name.starts_with(prefix))
         || settings.claim_headers.iter().any(|(_, field)| folded(field.as_str()) == name)
 }
