@@ -63,7 +63,7 @@ fn without(name: &str, more: &[(&str, &str)]) -> Vec<u8> {
 /// An upload whose head says this of its length, with what comes behind it.
 fn upload(lengths: &[&str], behind: &[Vec<u8>]) -> Vec<u8> {
     let mut block = fields(&GOOD.map(|field| if field.0 == ":method" { (":method", "POST") } else { field }));
-    lengths.iter().for_each(|length| block.extend(literal("content-length", length)));
+    block.extend(lengths.iter().flat_map(|length| literal("content-length", length)));
     [frame(HEADERS, END_HEADERS, 1, &block), behind.concat()].concat()
 }
 
