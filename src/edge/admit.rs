@@ -6,6 +6,7 @@ use secrecy::ExposeSecret;
 use uuid::Uuid;
 
 use super::credential::{self, Credential};
+use super::handshake;
 use super::http::Connection;
 use super::routes::Found;
 use super::settings::Auth;
@@ -42,7 +43,9 @@ impl Connection {
         offered: &[&'a str],
     ) -> Result<Checked<'a>, Problem> {
         let route = found.route;
-        let site = Site::of(&head.headers, self.tls, host)?;
+        let is_proxied = route.proxy.is_some() && !handshake::asks_for_websocket(head);
+        let site =
+            if is_proxied { Site::of_any(head, self.tls, host) } else { Site::of(&head.headers, self.tls, host) }?;
         site.check(route, self.tls, host)?;
         let credential = match self.edge.door.ticket_param() {
             Some(param) if route.auth.takes(Way::Ticket) => credential::find(head.uri.query(), offered, param)?,

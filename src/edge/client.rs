@@ -21,6 +21,8 @@ impl Connection {
         if told.client != self.peer {
             self.via = Some(self.peer);
             self.peer = told.client;
+            // It says who the proxy is, and nothing of those whom it speaks for.
+            self.certificate = None;
         }
         self.speaks_for_others = true;
         self.tls = told.tls.unwrap_or(self.tls);

@@ -42,14 +42,17 @@ pub(super) fn is_extended_connect(head: &request::Parts) -> bool {
 /// # Errors
 ///
 /// 421 for a WebSocket over HTTP/2 on a route that has them over HTTP/1.1 alone: on a connection of its own, where the name that TLS
-/// asked for is the route's, no client is told that it may ask for one. 501 for any other CONNECT.
+/// asked for is the route's, no client is told that it may ask for one. 501 for any other CONNECT, and where there are no
+/// WebSockets.
 pub(super) fn check_way(head: &request::Parts, route: &Route) -> Result<(), Problem> {
     if is_extended_connect(head) {
         let problem = || {
             let why = "WebSockets are not spoken over HTTP/2 here: ask for this one over HTTP/1.1";
             Problem::new(StatusCode::MISDIRECTED_REQUEST, "http2-websocket-off", why)
         };
-        return route.websocket_over_http2.then_some(()).ok_or_else(problem);
+        if route.bridge.is_some() || route.legacy.is_some() {
+            return route.websocket_over_http2.then_some(()).ok_or_else(problem);
+        }
     }
     if head.method == Method::CONNECT {
         let why = "CONNECT opens WebSockets over HTTP/2 here, and nothing else";

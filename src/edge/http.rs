@@ -25,7 +25,7 @@ use super::side::Sides;
 use super::sunset;
 use super::upgrade;
 use super::work::HeldBody;
-use super::{handshake, request_http2};
+use super::{handshake, pass, request_http2};
 use crate::access::Door;
 use crate::access::caller::Caller;
 use crate::access::limits::Limits;
@@ -136,6 +136,7 @@ impl Connection {
         let id = Uuid::now_v7();
         let is_http2 = head.version == Version::HTTP_2;
         let tidied = if is_http2 { request_http2::tidy(head, self.max_headers) } else { Ok(()) };
+        pass::take_out(head);
         let head = &*head;
         let answered = if let Err(problem) = tidied.and_then(|()| self.check_target(head)) {
             Err(problem)
@@ -221,7 +222,8 @@ impl Connection {
 
 /// Whether a request is the last on its connection unless it is granted another protocol. HTTP/2 has no such thing.
 fn is_last(head: &request::Parts) -> bool {
-    head.version < Version::HTTP_2 && (handshake::asks_for_upgrade(&head.headers) || head.method == Method::CONNECT)
+    let tunnels = head.method.as_str().eq_ignore_ascii_case(Method::CONNECT.as_str());
+    head.version < Version::HTTP_2 && (handshake::asks_for_upgrade(&head.headers) || tunnels)
 }
 
 fn no_route() -> Problem {

@@ -136,11 +136,11 @@ impl Connection {
     fn come_back(&self, checked: &Checked<'_>) -> Option<Result<Proven, Problem>> {
         let Checked { head, found, host, site, credential, .. } = checked;
         let ticket = credential.ticket.as_ref().filter(|_| asks_for_events(head))?;
-        pass::find(&head.headers).next()?;
+        pass::brought(head).next()?;
         let origin = site.origin().map(ToString::to_string);
         let caller = self.caller(head, host, origin.as_deref());
         let ticket = secrecy::ExposeSecret::expose_secret(ticket);
-        Some(self.edge.door.come_back(&caller, &found.route.name, ticket, pass::find(&head.headers)))
+        Some(self.edge.door.come_back(&caller, &found.route.name, ticket, pass::brought(head)))
     }
 
     /// The cookie with which a client may come back to the event stream that it is being let in to by ticket.

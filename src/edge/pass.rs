@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use http::header::{self, HeaderMap, HeaderValue};
+use http::header::{self, HeaderValue};
+use http::request;
 
 use super::origin::Origin;
 
@@ -15,33 +16,54 @@ const TRIED: usize = 4;
 /// Longest cookie in bytes, with its name and attributes; browsers ignore those that are longer (RFC 6265bis section 5.6).
 const LONGEST: usize = 4096;
 
-/// The passes that a request brings.
-pub(super) fn find(fields: &HeaderMap) -> impl Iterator<Item = &str> {
-    let cookies = fields.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
-    let pairs = cookies.flat_map(|value| value.split(';')).filter_map(|pair| pair.trim().split_once('='));
-    pairs.filter(|(name, _)| *name == NAME).map(|(_, pass)| pass).take(TRIED)
+/// The passes that a request brings, in the extensions of its head. It has no `Debug`: with the ticket beside it, one lets its
+/// bearer in.
+#[derive(Clone)]
+struct Brought(Vec<Box<str>>);
+
+/// The passes that a request has brought.
+pub(super) fn brought(head: &request::Parts) -> impl Iterator<Item = &str> {
+    head.extensions.get::<Brought>().into_iter().flat_map(|Brought(passes)| passes.iter().map(AsRef::as_ref))
 }
 
-/// Takes them out of what goes upstream: with the ticket beside it, which does not go there either, one lets its bearer in.
-pub(super) fn take_out(fields: &mut HeaderMap) {
-    if find(fields).next().is_none() {
+/// Moves them out of the fields, where nobody but the gateway has any use for them: neither upstream, of whatever kind, nor the
+/// application that is asked whose cookies these are.
+pub(super) fn take_out(head: &mut request::Parts) {
+    let fields = &mut head.headers;
+    if !fields.get_all(header::COOKIE).iter().flat_map(pairs).any(|pair| pass(pair).is_some()) {
         return;
     }
-    let kept: Vec<HeaderValue> = fields
-        .get_all(header::COOKIE)
-        .iter()
-        .filter_map(|value| {
-            let text = value.to_str().ok()?;
-            let is_pass = |pair: &&str| pair.trim().split_once('=').is_some_and(|(name, _)| name == NAME);
-            let pairs: Vec<&str> = text.split(';').filter(|pair| !is_pass(pair)).map(str::trim).collect();
-            HeaderValue::try_from(pairs.join("; ")).ok().filter(|value| !value.is_empty())
-        })
-        .collect();
+    let mut passes: Vec<Box<str>> = Vec::new();
+    let mut kept: Vec<HeaderValue> = Vec::new();
+    for value in fields.get_all(header::COOKIE) {
+        let mut others: Vec<&[u8]> = Vec::new();
+        for pair in pairs(value) {
+            match pass(pair) {
+                Some(pass) if passes.len() < TRIED => passes.extend(str::from_utf8(pass).ok().map(Into::into)),
+                Some(_) => {}
+                None => others.push(pair),
+            }
+        }
+        kept.extend(HeaderValue::from_bytes(&others.join(&b"; "[..])).ok().filter(|value| !value.is_empty()));
+    }
     fields.remove(header::COOKIE);
     for mut value in kept {
         value.set_sensitive(true);
         fields.append(header::COOKIE, value);
     }
+    head.extensions.insert(Brought(passes));
+}
+
+/// The pairs of a `Cookie` field, in whatever bytes: other cookies may have any.
+fn pairs(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
+    value.as_bytes().split(|byte| *byte == b';').map(<[u8]>::trim_ascii)
+}
+
+/// The pass, if this pair is one.
+fn pass(pair: &[u8]) -> Option<&[u8]> {
+    let at = pair.iter().position(|byte| *byte == b'=')?;
+    let (name, value) = pair.split_at_checked(at)?;
+    (name.trim_ascii_end() == NAME.as_bytes()).then(|| value.get(1..).unwrap_or_default())
 }
 
 /// Sets one, for this path alone. `page` is where the request comes from if that is another origin: no browser sends the
@@ -68,20 +90,35 @@ pub(super) fn set(pass: &str, path: &str, lifetime: Duration, page: Option<&Orig
 mod tests {
     use super::*;
 
-    fn cookies(values: &[&'static str]) -> HeaderMap {
-        values.iter().map(|value| (header::COOKIE, HeaderValue::from_static(value))).collect()
+    fn took_out(cookies: &[&[u8]]) -> (Vec<String>, Vec<Vec<u8>>) {
+        let mut head = http::Request::new(()).into_parts().0;
+        for cookie in cookies {
+            head.headers.append(header::COOKIE, HeaderValue::from_bytes(cookie).unwrap());
+        }
+        take_out(&mut head);
+        let left = head.headers.get_all(header::COOKIE).iter().map(|value| value.as_bytes().to_vec()).collect();
+        (brought(&head).map(str::to_owned).collect(), left)
     }
 
     #[test]
     fn passes_are_found_among_cookies_and_do_not_go_upstream() {
-        let mut fields = cookies(&["sid=1; __Secure-tidegate-pass=a.b.c;theme=x=y", "__Secure-tidegate-pass=d", "b"]);
-        assert_eq!(find(&fields).collect::<Vec<_>>(), ["a.b.c", "d"]);
-        take_out(&mut fields);
-        assert_eq!(fields.get_all("cookie").iter().collect::<Vec<_>>(), ["sid=1; theme=x=y", "b"]);
-        let many = cookies(&[
-            "__Secure-tidegate-pass=a; __Secure-tidegate-pass=b; __Secure-tidegate-pass=c; __Secure-tidegate-pass=d; __Secure-tidegate-pass=e",
-        ]);
-        assert_eq!(find(&many).count(), 4);
+        let (passes, left) =
+            took_out(&[b"sid=1; __Secure-tidegate-pass=a.b.c;theme=x=y", b"__Secure-tidegate-pass=d", b"b"]);
+        assert_eq!(
+            (passes, left),
+            (vec!["a.b.c".to_owned(), "d".to_owned()], vec![b"sid=1; theme=x=y".to_vec(), b"b".to_vec()])
+        );
+        let many = [b"__Secure-tidegate-pass=a; ".repeat(5), b"x=1".to_vec()].concat();
+        let (passes, left) = took_out(&[&many]);
+        assert_eq!((passes.len(), left), (4, vec![b"x=1".to_vec()]));
+    }
+
+    #[test]
+    fn passes_beside_cookies_in_other_bytes_do_not_go_upstream_and_those_do() {
+        let (passes, left) = took_out(&[b"name=J\xfcrgen; __Secure-tidegate-pass=a", b"sid=\xe9"]);
+        assert_eq!((passes, left), (vec!["a".to_owned()], vec![b"name=J\xfcrgen".to_vec(), b"sid=\xe9".to_vec()]));
+        let untouched = took_out(&[b"a=1;b=2;", b"c=\xff"]);
+        assert_eq!(untouched, (vec![], vec![b"a=1;b=2;".to_vec(), b"c=\xff".to_vec()]));
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! A request that is proxied: who asks, then upstream.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use http::header::{self, HeaderValue};
@@ -11,7 +10,7 @@ use hyper::body::Incoming;
 use uuid::Uuid;
 
 use super::http::{Body, Connection};
-use super::pass;
+use super::native::asks_for_events;
 use super::routes::Found;
 use super::upgrade::stopping;
 use crate::access::Proven;
@@ -60,15 +59,13 @@ impl Connection {
     ) -> Result<Response<Body>, Problem> {
         let checked = self.check(id, head, found, host, &[])?;
         let proxy = self.edge.proxies.of(settings, &found.route.path).ok_or_else(stopping)?;
+        // An event stream stays, as a WebSocket does; anything else is over before the next sample of the memory.
+        let newcomer = asks_for_events(head).then(|| self.edge.bridges.memory().admit()).transpose()?;
         let proven = self.prove_or_return(&checked).await?;
         let place = self.place(&checked, proven.as_ref())?;
-        let mut sent = Cow::Borrowed(head);
-        if pass::find(&head.headers).next().is_some() {
-            pass::take_out(&mut sent.to_mut().headers);
-        }
         let asked = proxy::Asked {
             id,
-            head: &sent,
+            head,
             captures: &found.captures,
             host,
             peer: self.peer,
@@ -80,6 +77,8 @@ impl Connection {
         *given = self.return_pass(&checked, proven.as_ref());
         // The place of its connection is held as well: a stream of HTTP/2 may outlive what else belongs to it.
         let places = Box::new((place, self.slot.clone()));
-        proxy::forward(prepared, body.map_err(Into::into).boxed_unsync(), places).await
+        let answered = proxy::forward(prepared, body.map_err(Into::into).boxed_unsync(), places).await;
+        drop(newcomer);
+        answered
     }
 }

@@ -1,7 +1,7 @@
 //! Where a request comes from, as far as browsers say (RFC 6454; Fetch Metadata), and whether that place is let in.
 
 use http::header::{self, HeaderMap};
-use http::{HeaderName, StatusCode};
+use http::{HeaderName, Method, StatusCode, request};
 
 use super::origin::Origin;
 use super::settings::{MissingOrigin, Route};
@@ -43,6 +43,16 @@ impl Site {
         }
     }
 
+    /// The same of a request that a page need not have made: where somebody follows a link, no page reads what comes, and the one
+    /// that the link stands on is of no account.
+    ///
+    /// # Errors
+    ///
+    /// As [`of`](Self::of).
+    pub(super) fn of_any(head: &request::Parts, tls: bool, host: &str) -> Result<Self, Problem> {
+        if is_navigation(head) { Ok(Self::Unknown) } else { Self::of(&head.headers, tls, host) }
+    }
+
     /// Whether the route lets it in.
     ///
     /// # Errors
@@ -73,6 +83,19 @@ impl Site {
             Self::Unknown => None,
         }
     }
+}
+
+/// Whether a browser asks for a page to show in a window of its own (Fetch Metadata sections 2.1 and 2.2), in the way of a link. A form
+/// that is sent says its origin.
+fn is_navigation(head: &request::Parts) -> bool {
+    let is = |name: &'static str, wanted: &str| {
+        let mut values = head.headers.get_all(name).iter();
+        matches!((values.next(), values.next()), (Some(value), None) if value.as_bytes() == wanted.as_bytes())
+    };
+    matches!(head.method, Method::GET | Method::HEAD)
+        && !head.headers.contains_key(header::ORIGIN)
+        && is("sec-fetch-mode", "navigate")
+        && is("sec-fetch-dest", "document")
 }
 
 pub(super) fn refused() -> Problem {
@@ -111,6 +134,28 @@ mod tests {
     fn whoever_says_nothing_is_not_a_page() {
         assert_eq!(site(&[]), Ok(None));
         assert_eq!(site(&[("sec-fetch-site", "none")]), Ok(None));
+    }
+
+    #[test]
+    fn whoever_follows_a_link_comes_from_nowhere_and_what_a_page_embeds_does_not() {
+        let asked = |method: &str, more: &[(&str, &str)]| {
+            let request = http::Request::builder().method(method).header("sec-fetch-site", "cross-site");
+            let request = more.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+            Site::of_any(&request.body(()).unwrap().into_parts().0, true, "a.example").map_err(drop)
+        };
+        let link = [("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "document")];
+        assert_eq!(asked("GET", &link), Ok(Site::Unknown));
+        assert_eq!(asked("POST", &link), Err(()), "a form says its origin");
+        let form = [link[0], link[1], ("origin", "https://evil.example")];
+        assert_eq!(asked("GET", &form), Ok(Site::Page(Origin::parse(form[2].1).unwrap())));
+        for fields in [
+            &[][..],
+            &[("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "iframe")],
+            &[("sec-fetch-mode", "no-cors"), ("sec-fetch-dest", "image")],
+            &[link[0], link[1], ("sec-fetch-mode", "cors")],
+        ] {
+            assert_eq!(asked("GET", fields), Err(()), "{fields:?}");
+        }
     }
 
     #[test]

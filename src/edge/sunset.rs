@@ -54,7 +54,7 @@ impl Connection {
     }
 
     /// The address of the client, as far as addresses are told apart.
-    fn network(&self) -> IpAddr {
+    pub(super) fn network(&self) -> IpAddr {
         self.edge.limits.network(self.peer.ip())
     }
 }

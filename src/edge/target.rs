@@ -84,9 +84,12 @@ impl Connection {
 
 /// CONNECT opens a tunnel, which HTTP/1.1 may nowhere; on HTTP/2 the route says what it may (RFC 8441). TRACE would show a page what its
 /// browser adds (RFC 9110 section 9.3.8).
+///
+/// In any case of their letters: whatever reads the bytes behind a `connect` may take it for a CONNECT.
 fn check_method(head: &request::Parts) -> Result<(), Problem> {
-    let tunnels = head.method == Method::CONNECT && head.version < Version::HTTP_2;
-    if tunnels || head.method == Method::TRACE || head.method.as_str() == "TRACK" {
+    let is = |name: &str| head.method.as_str().eq_ignore_ascii_case(name);
+    let may_be_websocket = head.method == Method::CONNECT && head.version == Version::HTTP_2;
+    if is("CONNECT") && !may_be_websocket || is("TRACE") || is("TRACK") {
         return Err(Problem::new(
             StatusCode::METHOD_NOT_ALLOWED,
             "method-not-allowed",
@@ -103,6 +106,11 @@ fn check_form(head: &request::Parts, tls: bool) -> Result<(), Problem> {
     let asterisk = path == "*" && head.method == Method::OPTIONS;
     if head.method != Method::CONNECT && !path.starts_with('/') && !asterisk {
         return Err(bad("bad-target", "the target must be a path, or a whole URL"));
+    }
+    // On HTTP/1.1 nothing else gets here; the target of HTTP/2 becomes one of HTTP/1.1.
+    let target = head.uri.path_and_query().map_or("", http::uri::PathAndQuery::as_str);
+    if !target.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(bad("bad-target", "the target has a byte that it must not have"));
     }
     let Some(authority) = head.uri.authority() else { return Ok(()) };
     if authority.as_str().contains('@') {
@@ -176,7 +184,10 @@ mod tests {
             assert_eq!(check(method, target, hosts, true), Err((400, kind)), "{method} {target}");
         }
         assert_eq!(check("GET", "http://a:80/", &["a"], false), Ok(()));
-        for method in ["CONNECT", "TRACE", "TRACK"] {
+        for target in ["/\u{e9}", "/?a=\u{e9}"] {
+            assert_eq!(check("GET", target, &["a"], true), Err((400, "bad-target")), "{target:?}");
+        }
+        for method in ["CONNECT", "connect", "TRACE", "trace", "TRACK"] {
             assert_eq!(check(method, "/", &["a"], true), Err((405, "method-not-allowed")), "{method}");
         }
     }

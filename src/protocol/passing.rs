@@ -61,11 +61,18 @@ pub fn fields(client: &HeaderMap, claims: &[(String, HeaderName)], ends: impl Fn
     fields
 }
 
+/// Whether a trailer goes along. What no field may say, none behind the body may either, and there it comes too late to frame or
+/// to lead a request (RFC 9110 section 6.5.1).
+#[must_use]
+pub fn may_trail(name: &HeaderName, claims: &[(String, HeaderName)]) -> bool {
+    let folded = folded(name.as_str());
+    !hop::is_framing(&folded) && !is_ours(&folded, claims)
+}
+
 /// Whether only the gateway may say what this field says.
 fn is_ours(folded_name: &str, claims: &[(String, HeaderName)]) -> bool {
-    // Not a standard, but what backends behind nginx take for the client's address.
-    folded_name == "x-real-ip"
-        || folded_name == "forwarded"
+    // The address of the client, as backends behind nginx take it; and `HTTP_PROXY` in the environment of a CGI.
+    ["forwarded", "x-real-ip", "proxy"].contains(&folded_name)
         || ["tidegate-", "x-forwarded-"].iter().any(|prefix| folded_name.starts_with(prefix))
         || claims.iter().any(|(_, field)| folded(field.as_str()) == folded_name)
 }

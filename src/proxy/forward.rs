@@ -11,6 +11,7 @@ use super::answer::{Answer, Record, Waiting};
 use super::request::{self, Outgoing};
 use super::response;
 use super::stream::{self, Away};
+use super::trailers;
 use super::{Asked, Body, Context, Held, Proxy};
 use crate::identity::Holder;
 use crate::identity::told::Told;
@@ -31,7 +32,7 @@ impl Proxy {
     ///
     /// # Errors
     ///
-    /// What cannot be passed on, before anything is spent on it: 400, 403, 413, 417, 501 and 508.
+    /// What cannot be passed on, before anything is spent on it: 400, 403, 413, 417 and 508.
     pub fn prepare(&self, asked: &Asked<'_>, route: &Arc<str>, size: Option<u64>) -> Result<Prepared, Problem> {
         if self.settings.max_request_body.zip(size).is_some_and(|(most, size)| size > most) {
             return Err(too_large());
@@ -78,7 +79,7 @@ pub async fn forward(prepared: Prepared, body: Body, held: Held) -> Result<Respo
             expects_continue,
         },
     };
-    let body = (!body.is_end_stream()).then_some(body);
+    let body = (!body.is_end_stream()).then(|| trailers::checked(body, settings.clone()));
     let passing = Passing { method: method.clone(), target, headers, body };
     let mut waiting = Waiting::new(&context, method.clone(), began);
     let passed = proxy.upstream.pass(id, passing, rules).await;

@@ -10,6 +10,7 @@ mod request;
 mod response;
 mod settings;
 pub mod stream;
+mod trailers;
 
 use std::any::Any;
 use std::collections::HashMap;

@@ -40,19 +40,13 @@ impl fmt::Debug for Outgoing {
 ///
 /// # Errors
 ///
-/// 400 for what no upstream should see, 417 for an expectation that nobody knows, 501 for methods that are not passed on, 508 for
-/// a request that goes round in a circle.
+/// 400 for what no upstream should see, 417 for an expectation that nobody knows, 508 for a request that goes round in a circle.
 pub(super) fn outgoing(
     asked: &Asked<'_>,
     settings: &Settings,
     told: Vec<(HeaderName, HeaderValue)>,
 ) -> Result<Outgoing, Problem> {
     let (method, client) = (&asked.head.method, &asked.head.headers);
-    if matches!(*method, Method::CONNECT | Method::TRACE) {
-        // TRACE would show a client what the gateway tells upstream about it (RFC 9110 section 9.3.8).
-        let detail = "this method is not passed on";
-        return Err(Problem::new(StatusCode::NOT_IMPLEMENTED, "method-not-supported", detail));
-    }
     let expects_continue = expects_continue(asked)?;
     check_loop(client)?;
     // Paths that leave the folder that they name have found no route.

@@ -365,3 +365,20 @@ async fn above_the_budget_nobody_is_asked_who_a_client_is() {
     assert!(refused.status == 503 && refused.body.contains("out-of-memory-budget"), "{}", refused.body);
     upstream.assert_untouched();
 }
+
+#[tokio::test]
+async fn above_the_budget_event_streams_are_not_opened_and_ordinary_requests_pass() {
+    let mut upstream = FakeUpstream::start().await;
+    let toml = crate::proxy::toml(&[upstream.address], "", "");
+    let gateway = TestGateway::from_toml(&format!("[server]\nmax_memory = \"16MiB\"\n{toml}"));
+    let admin = gateway.gateway.admin_address().unwrap();
+    until(admin, "tidegate_memory_over_budget", 1).await;
+    let told = plain(gateway.address(), Method::GET, "/events", &[("accept", "text/event-stream")], "").await;
+    assert!(told.body.contains("retry:"), "it comes back: {told:?}");
+    upstream.assert_untouched();
+    assert_eq!(samples(admin).await["tidegate_requests_refused_total{kind=\"out-of-memory-budget\"}"], 1);
+    let (page, ()) = tokio::join!(plain(gateway.address(), Method::GET, "/page", &[], ""), async {
+        upstream.next_open().await.answer(Answer::status(200));
+    });
+    assert_eq!(page.status, 200);
+}

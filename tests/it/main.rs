@@ -21,6 +21,7 @@ mod forwarded;
 mod http2;
 mod http2_attacks;
 mod http2_browser;
+mod http2_malformed;
 mod identity;
 mod in_front;
 mod keepalive;

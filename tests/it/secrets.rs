@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use http::Method;
 use http::request::Parts;
+use http::{Method, StatusCode};
 use rustix::process::Signal;
 use serde_json::json;
 use tempfile::TempDir;
@@ -11,6 +11,8 @@ use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 
 use crate::support::access::{APP_SECRET, Desk, SECTIONS, TICKET_SECRET, bearer, files, guarded, signed, write};
+use crate::support::http2::{Http2, http2_tls};
+use crate::support::legacy::OldBackend;
 use crate::support::process::GatewayProcess;
 use crate::support::redis::RedisServer;
 use crate::support::upstream::{Answer, Either, field};
@@ -204,4 +206,94 @@ fn identity_tokens(requests: &[String]) -> Vec<String> {
 /// Tokens of the application go to the application, when it is asked whose they are.
 fn bearer_like(secret: &str) -> bool {
     secret.split('.').count() == 3
+}
+
+/// The ways beside the bridge: an event stream that is proxied, with its return pass; a WebSocket that is passed through; HTTP/2.
+#[tokio::test]
+async fn nothing_that_lets_in_to_streams_tunnels_and_http2_is_written_either() {
+    let (upstream, old) = (FakeUpstream::start().await, OldBackend::start().await);
+    let (_redis, folder, _) = folder().await;
+    let sections =
+        format!("[log]\nformat = \"json\"\nfilter = \"trace\"\n[admin]\naddress = \"127.0.0.1:0\"\n{SECTIONS}");
+    let route = |path: &str, target: &str| {
+        format!(
+            "\n[[route]]\nname = \"{path}\"\npath = \"/{path}\"\nauth = \"ticket\"\nwebsocket_over_http2 = true\n{target}\n"
+        )
+    };
+    let text = [
+        guarded(&upstream, "\"ticket\"", &sections)
+            .replace("[route.bridge]\n", "websocket_over_http2 = true\n[route.bridge]\nforward_cookies = [\"*\"]\n"),
+        route("events", "proxy = { upstream = \"app\" }"),
+        route("old", "legacy = { upstream = \"old\" }"),
+        format!("[upstream.old]\nendpoints = [\"http://{}\"]\n", old.address),
+    ]
+    .concat();
+    let heard = Heard::default();
+    let mut backends = JoinSet::new();
+    backends.spawn(backend(upstream, heard.clone()));
+    let told = heard.clone();
+    backends.spawn(async move {
+        let mut sockets = JoinSet::new();
+        loop {
+            let socket = old.accept().await;
+            told.others.lock().await.push(format!("{} {:?}", socket.target, socket.fields));
+            sockets.spawn(socket.echo());
+        }
+    });
+    let mut gateway = GatewayProcess::start_in(folder, &text).await;
+    let desk = Desk { address: gateway.address, tls: gateway.tls.clone() };
+    let stream = http2_tls(gateway.address, &gateway.tls).await;
+    let mut http2 = Http2::over(stream, gateway.address, 64 * 1024).await;
+
+    let (mut secrets, mut answers) = (Vec::new(), Vec::new());
+    let token = bearer("ada");
+    let mut tickets = Vec::new();
+    for route in ["events", "old", "old", "chat"] {
+        let fields = [("authorization", format!("Bearer {token}"))];
+        let fields: Vec<_> = fields.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let path = format!("{{\"route\":\"/{route}\"}}");
+        let answered = desk.ask_for_ticket(&fields, &path).await;
+        tickets.push(answered.json()["ticket"].as_str().unwrap_or_else(|| panic!("{answered:?}")).to_owned());
+    }
+    // An event stream, once more with the pass, and once without.
+    let events = format!("/events?x=1&ticket={}", tickets[0]);
+    let accept = ("accept", "text/event-stream");
+    let first = http2.ask(Method::GET, &events, &[accept]).await.unwrap();
+    let cookie = field(first.headers(), "set-cookie").split(';').next().unwrap().to_owned();
+    let pass = cookie.split_once('=').unwrap().1.to_owned();
+    let cookies = format!("theme=dark; {cookie}");
+    let again = http2.ask(Method::GET, &events, &[accept, ("cookie", &cookies)]).await.unwrap();
+    assert_eq!((first.status(), again.status()), (StatusCode::OK, StatusCode::OK));
+    answers.push(format!("{:?}", http2.get(&events, &[accept]).await));
+    // WebSockets to both kinds of backend, with a pass that no browser would send there.
+    let fields = [("cookie", cookies.as_str())];
+    let mut tunnel = http2.websocket(&format!("/old?ticket={}", tickets[1]), &fields).await.unwrap();
+    let subprotocol = format!("tidegate.ticket.{}", tickets[2]);
+    let offered = [fields[0], ("sec-websocket-protocol", &*format!("tidegate, {subprotocol}"))];
+    let mut plain = Client::ask_at(gateway.address, &gateway.tls, "/old", &offered).await.unwrap();
+    let mut bridged = http2.websocket(&format!("/chat?ticket={}", tickets[3]), &fields).await.unwrap();
+    for client in [&mut tunnel, &mut bridged] {
+        client.text("hello").await;
+        client.synchronise().await;
+    }
+    plain.text("hello").await;
+    for ticket in &tickets[1..] {
+        answers.push(format!("{:?}", http2.websocket(&format!("/old?ticket={ticket}"), &fields).await.err().unwrap()));
+    }
+    gateway.process.signal(Signal::TERM);
+    assert_eq!(gateway.process.exit().await, 0);
+
+    secrets.extend(tickets);
+    secrets.extend([token, pass]);
+    let (logged, printed) = (gateway.process.stderr.all(), gateway.process.stdout.all());
+    let others = heard.others.lock().await.clone();
+    for path in ["/events?x=1 ", "/old ", "/messages"] {
+        assert!(others.iter().any(|request| request.contains(path)), "{path} in {others:#?}");
+    }
+    assert!(others.iter().any(|request| request.contains("theme=dark")), "cookies go along");
+    for secret in &secrets {
+        for (place, lines) in [("log", &logged), ("output", &printed), ("answer", &answers), ("upstream", &others)] {
+            assert_nowhere(secret, place, lines);
+        }
+    }
 }

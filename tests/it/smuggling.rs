@@ -218,6 +218,23 @@ async fn nothing_behind_an_upgrade_that_was_not_granted_is_a_request() {
     assert_eq!(seen_before_the_last(&gateway, &mut upstream).await, [""; 0]);
 }
 
+/// Whatever reads the bytes behind it may take it for a tunnel.
+#[tokio::test]
+async fn nothing_behind_a_connect_in_other_letters_is_a_request() {
+    let mut upstream = FakeUpstream::start().await;
+    let gateway = gateway(&upstream);
+    let host = format!("localhost:{}", gateway.address().port());
+    for method in ["CONNECT", "connect", "Connect"] {
+        let first = format!("{method} /app/first HTTP/1.1\r\nHost: {host}\r\n\r\n");
+        let hidden = format!("GET /app/hidden HTTP/1.1\r\nHost: {host}\r\nX: a\n\r\n\r\n");
+        let answers = client::exchange(&gateway, &[first, hidden].concat().into_bytes()).await;
+        let statuses = statuses(&answers);
+        assert!(statuses.len() == 1 && statuses[0].starts_with('4'), "{method}: {statuses:?}");
+        assert!(answers.to_lowercase().contains("connection: close"), "{answers}");
+    }
+    assert_eq!(seen_before_the_last(&gateway, &mut upstream).await, [""; 0]);
+}
+
 #[tokio::test]
 async fn a_body_that_turns_out_wrong_never_becomes_a_whole_request() {
     let mut upstream = FakeUpstream::start().await;

@@ -420,3 +420,20 @@ async fn a_certificate_lets_in_and_gets_a_ticket_for_others_to_use() {
     assert!(client.is_ok());
     drop(open);
 }
+
+#[tokio::test]
+async fn the_certificate_of_a_trusted_proxy_is_none_of_its_clients() {
+    let mut upstream = FakeUpstream::start().await;
+    let authority = Authority::new("clients");
+    let url = format!("http://{}", upstream.address);
+    let trusting = "[server]\ntrusted_proxies = [\"127.0.0.0/8\"]";
+    let gateway = guarded_by_certificates(&url, "\"mtls\"", &authority, trusting, None);
+    let proxy = bearing(&gateway, Some(&authority.issue("proxy", 1)));
+    let fields = [("x-forwarded-for", "203.0.113.9")];
+    let refused = Client::ask_at(gateway.address(), &proxy, "/chat", &fields).await.err().unwrap();
+    assert_eq!(refused.status, 401);
+    upstream.assert_untouched();
+    let itself = Client::ask_at(gateway.address(), &proxy, "/chat", &[]);
+    let (itself, _events) = tokio::join!(itself, async { upstream.next_open().await.accept() });
+    assert!(itself.is_ok(), "it may ask for itself");
+}

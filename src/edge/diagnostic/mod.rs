@@ -129,7 +129,7 @@ impl Connection {
         body: Incoming,
         upgrade: &mut Option<OnUpgrade>,
     ) -> Result<Response<Body>, Problem> {
-        endpoint.rates.take(&self.peer.ip(), Instant::now()).map_err(|wait| {
+        endpoint.rates.take(&self.network(), Instant::now()).map_err(|wait| {
             let detail = "this address has asked the diagnostic endpoint too often";
             Problem::new(StatusCode::TOO_MANY_REQUESTS, "too-many-diagnoses", detail).with_retry_after(wait)
         })?;

@@ -63,6 +63,34 @@ impl Frames {
         .await;
     }
 
+    /// Reads until the stream or the connection has ended, and then until a ping is answered. Gives the first byte of each head
+    /// that came on the stream.
+    pub(crate) async fn answers(&mut self, stream: u32) -> Vec<u8> {
+        let (mut answers, mut pinged) = (Vec::new(), false);
+        must("the end of a stream", async {
+            let mut head = [0; 9];
+            while self.reader.read_exact(&mut head).await.is_ok() {
+                let [a, b, c, kind, flags, id @ ..] = head;
+                let mut payload = vec![0; u32::from_be_bytes([0, a, b, c]) as usize];
+                if self.reader.read_exact(&mut payload).await.is_err() || kind == PING && pinged {
+                    return;
+                }
+                let here = u32::from_be_bytes(id) == stream;
+                if here && kind == HEADERS {
+                    answers.push(payload[0]);
+                }
+                let over = here && (kind == RST_STREAM || matches!(kind, HEADERS | DATA) && flags & END_STREAM > 0);
+                if (over || kind == GOAWAY) && !std::mem::replace(&mut pinged, true) {
+                    // The connection may be gone.
+                    let _ = self.writer.write_all(&frame(PING, 0, 0, &[7; 8])).await;
+                    let _ = self.writer.flush().await;
+                }
+            }
+        })
+        .await;
+        answers
+    }
+
     /// Reads until the gateway has ended the connection, and gives the kinds of the frames that came.
     pub(crate) async fn ended(mut self) -> Vec<u8> {
         let mut kinds = Vec::new();
