@@ -11,6 +11,7 @@ use hyper::body::Incoming;
 use uuid::Uuid;
 
 use super::http::{Body, Connection};
+use super::native::asks_for_events;
 use super::pass;
 use super::routes::Found;
 use super::upgrade::stopping;
@@ -60,6 +61,8 @@ impl Connection {
     ) -> Result<Response<Body>, Problem> {
         let checked = self.check(id, head, found, host, &[])?;
         let proxy = self.edge.proxies.of(settings, &found.route.path).ok_or_else(stopping)?;
+        // An event stream stays as a connection does; any other request is soon over.
+        let _newcomer = asks_for_events(head).then(|| self.edge.bridges.memory().admit()).transpose()?;
         let proven = self.prove_or_return(&checked).await?;
         let place = self.place(&checked, proven.as_ref())?;
         let mut sent = Cow::Borrowed(head);

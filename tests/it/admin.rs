@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 use crate::support::gateway::toml;
 use crate::support::http::{Answered, plain};
 use crate::support::keys::Signer;
+use crate::support::native::Native;
 use crate::support::process::GatewayProcess;
 use crate::support::upstream::{Answer, EventSender};
 use crate::support::{Client, FakeUpstream, Seen, TestGateway, client, must};
@@ -364,4 +365,21 @@ async fn above_the_budget_nobody_is_asked_who_a_client_is() {
     let refused = Client::ask(&gateway, "/chat", &[("cookie", "sid=a")]).await.err().unwrap();
     assert!(refused.status == 503 && refused.body.contains("out-of-memory-budget"), "{}", refused.body);
     upstream.assert_untouched();
+}
+
+#[tokio::test]
+async fn above_the_budget_event_streams_are_told_to_come_back_and_other_requests_go_on() {
+    let mut upstream = FakeUpstream::start().await;
+    let toml = crate::proxy::toml(&[upstream.address], "", "");
+    let gateway = TestGateway::from_toml(&format!("[server]\nmax_memory = \"16MiB\"\n{toml}"));
+    until(gateway.gateway.admin_address().unwrap(), "tidegate_memory_over_budget", 1).await;
+    let mut stream = Native::events(gateway.address(), "/events", &[]).await;
+    assert_eq!((stream.status, stream.field("content-type")), (200, "text/event-stream"));
+    let told = stream.rest().await;
+    let wait: u64 = told.strip_prefix("retry: ").unwrap().trim_end().parse().unwrap();
+    assert!(wait >= 5000, "{told}");
+    upstream.assert_untouched();
+    let request = Native::ask(gateway.address(), Method::GET, "/page", &[], "");
+    let (answered, _events) = tokio::join!(request, async { upstream.next_open().await.accept() });
+    assert_eq!(answered.status, 200);
 }
