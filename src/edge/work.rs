@@ -271,17 +271,17 @@ mod tests {
 
     #[tokio::test]
     async fn what_came_of_an_answer_before_it_failed_is_sent() {
-        let (mut client, server) = tokio::io::duplex(4096);
+        let (mut client, gateway) = tokio::io::duplex(4096);
         let serve = service_fn(|_: Request<Incoming>| async {
             let frames = [Ok(Frame::data(Bytes::from_static(b"half"))), Err("it broke off".into())];
             let body = StreamBody::new(stream::iter(frames)).boxed_unsync();
             Ok::<_, Infallible>(Response::new(HeldBody { body, failure: None, _slot: None }))
         });
         client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
-        let served = async { http1::Builder::new().serve_connection(TokioIo::new(server), serve).await };
+        let done = async { http1::Builder::new().serve_connection(TokioIo::new(gateway), serve).await };
         let mut seen = String::new();
-        let (served, read) = tokio::join!(served, client.read_to_string(&mut seen));
-        assert!(served.is_err() && read.is_ok());
+        let (done, read) = tokio::join!(done, client.read_to_string(&mut seen));
+        assert!(done.is_err() && read.is_ok());
         assert!(seen.starts_with("HTTP/1.1 200 OK\r\n") && seen.ends_with("\r\n\r\n4\r\nhalf\r\n"), "{seen:?}");
     }
 }
