@@ -253,3 +253,35 @@ impl http_body::Body for HeldBody {
         self.body.size_hint()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use futures_util::stream;
+    use http::Request;
+    use http_body_util::{BodyExt as _, StreamBody};
+    use hyper::body::Incoming;
+    use hyper::server::conn::http1;
+    use hyper::service::service_fn;
+    use hyper_util::rt::TokioIo;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_came_of_an_answer_before_it_failed_is_sent() {
+        let (mut client, gateway) = tokio::io::duplex(4096);
+        let serve = service_fn(|_: Request<Incoming>| async {
+            let frames = [Ok(Frame::data(Bytes::from_static(b"half"))), Err("it broke off".into())];
+            let body = StreamBody::new(stream::iter(frames)).boxed_unsync();
+            Ok::<_, Infallible>(Response::new(HeldBody { body, failure: None, _slot: None }))
+        });
+        client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+        let done = async { http1::Builder::new().serve_connection(TokioIo::new(gateway), serve).await };
+        let mut seen = String::new();
+        let (done, read) = tokio::join!(done, client.read_to_string(&mut seen));
+        assert!(done.is_err() && read.is_ok());
+        assert!(seen.starts_with("HTTP/1.1 200 OK\r\n") && seen.ends_with("\r\n\r\n4\r\nhalf\r\n"), "{seen:?}");
+    }
+}

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use http::{Response, StatusCode};
+use http::{Method, Response, StatusCode};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
 
@@ -100,7 +100,9 @@ pub async fn forward(prepared: Prepared, body: Body, held: Held) -> Result<Respo
         let detail = "upstream has changed the protocol without being asked to";
         return Err(Problem::new(StatusCode::BAD_GATEWAY, "upstream-unusable", detail));
     }
-    let is_stream = headers::is_event_stream(&answered.headers) && answered.status == StatusCode::OK;
+    // The answer to HEAD is a head and no stream, whatever it says.
+    let is_stream =
+        headers::is_event_stream(&answered.headers) && answered.status == StatusCode::OK && method != Method::HEAD;
     let is_away = asks_for_events && response::says_away(answered.status);
     response::passed_on(&mut answered, &settings.response_headers, *id);
     let record = Record {

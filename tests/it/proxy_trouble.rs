@@ -34,21 +34,6 @@ async fn an_answer_that_breaks_off_upstream_breaks_off_at_the_client() {
 }
 
 #[tokio::test]
-async fn what_came_of_an_answer_before_it_broke_off_is_passed_on() {
-    let (gateway, listener, _) = raw("").await;
-    for _ in 0..30 {
-        let mut client = Wire::connect(gateway.address()).await;
-        client.send(GET).await;
-        let mut upstream = Wire::accept(&listener).await;
-        upstream.head().await;
-        upstream.send("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf").await;
-        drop(upstream);
-        let answer = client.rest().await;
-        assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("\r\n\r\nhalf"), "{answer:?}");
-    }
-}
-
-#[tokio::test]
 async fn over_http2_a_stream_that_is_reset_breaks_the_answer_off() {
     let mut upstream = FakeUpstream::start().await;
     let gateway = gateway(&[upstream.address], "protocol = \"http2\"", "");

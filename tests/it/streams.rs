@@ -8,11 +8,13 @@ use flate2::write::GzEncoder;
 use http::Method;
 use std::io::Write as _;
 use tidegate::protocol::sse::{Event, Limits, Parser};
+use tokio::net::TcpListener;
 
 use crate::proxy::gateway;
 use crate::support::http::plain;
 use crate::support::native::Native;
 use crate::support::process::GatewayProcess;
+use crate::support::raw::Wire;
 use crate::support::upstream::{Answer, EventSender, field};
 use crate::support::{FakeUpstream, TestGateway, must};
 
@@ -274,4 +276,19 @@ async fn operators_see_the_streams_that_are_open_and_one_line_when_one_is_over()
     assert_eq!(gateway.process.exit().await, 0);
     let lines = gateway.process.stderr.all().concat();
     assert!(!lines.contains("request passed on") && !lines.contains("hush"), "{lines}");
+}
+
+#[tokio::test]
+async fn the_head_of_a_stream_alone_is_no_stream() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let gateway = gateway(&[listener.local_addr().unwrap()], "", "");
+    let (head, ()) = tokio::join!(plain(gateway.address(), Method::HEAD, "/events", &[], ""), async {
+        let mut upstream = Wire::accept(&listener).await;
+        upstream.head().await;
+        upstream.send("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n").await;
+    });
+    assert_eq!((head.status, head.field("content-type")), (200, "text/event-stream"));
+    let metrics = plain(gateway.gateway.admin_address().unwrap(), Method::GET, "/metrics", &[], "").await.body;
+    let opened = "tidegate_native_streams_opened_total{route=\"/{*rest}\"} ";
+    assert_eq!(metrics.lines().find_map(|line| line.strip_prefix(opened)), Some("0"));
 }
