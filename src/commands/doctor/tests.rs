@@ -18,6 +18,7 @@ fn seen(version: &str) -> Seen {
         peer: PeerClass::Private,
         client: Heard::Believed,
         scheme: Heard::Believed,
+        host_kept: true,
         fields: fields.map(str::to_owned).to_vec(),
         values: Vec::new(),
     }
@@ -168,7 +169,7 @@ fn nobody_has_to_say_who_asks_where_nothing_stands_in_front() {
 fn a_front_that_is_silent_is_told_from_one_that_is_not_believed() {
     use Heard::{Believed, Nothing, Unread, Untrusted};
     let heard = |client, scheme, tls| {
-        let seen = Seen { client, scheme, tls, ..seen("HTTP/1.1") };
+        let seen = Seen { tls, client, scheme, ..seen("HTTP/1.1") };
         let found = found(|way| (way.http1, way.http2) = (Trial::Done(seen.clone()), Trial::Done(seen)));
         found.into_iter().map(|(id, _)| id.name()).collect::<Vec<_>>()
     };
@@ -183,6 +184,8 @@ fn a_front_that_is_silent_is_told_from_one_that_is_not_believed() {
     assert_eq!(heard(Believed, Unread, true), [""; 0]);
     assert_eq!(heard(Unread, Unread, false), ["front-unread"]);
     assert_eq!(heard(Believed, Unread, false), ["front-unread"]);
+    let moved = |way: &mut Measured| way.http1 = Trial::Done(Seen { host_kept: false, ..seen("HTTP/1.1") });
+    assert_eq!(found(moved), [(Id::HostChanged, Severity::Warning)]);
 }
 
 #[test]
