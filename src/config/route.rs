@@ -70,6 +70,11 @@ pub(super) fn read(mut table: TableReader<'_>, known: Known<'_>) -> Option<Locat
         let help = "leave `cors` out, and list the pages in `origins`; or write auth = \"none\"";
         report.wrong(table.span("proxy"), message, help);
     }
+    let has_no_websocket = |target: &Target| target.bridge.is_none() && target.legacy.is_none();
+    if let Some(span) = table.span("websocket_over_http2").filter(|_| target.as_ref().is_some_and(has_no_websocket)) {
+        let message = "`websocket_over_http2` has no effect without `bridge` or `legacy`";
+        report.wrong(Some(span), message, "take it out; what is no WebSocket comes over HTTP/2 all the same");
+    }
     table.finish();
 
     let path = path?;
@@ -154,9 +159,8 @@ fn split(
     let Target { bridge, legacy, .. } = target.ok_or(split::Reported)?;
     match (&field, bridge.is_some() && legacy.is_some()) {
         (None, true) => {
-            let help =
-                "write [route.split] with bridge_percent = 0 to begin with, and below it what decides who goes where";
-            table.lacks("`split`, which says who of the clients of `bridge` and `legacy` goes where", help);
+            let help = "`bridge` and `legacy` share the clients: write [route.split] with bridge_percent = 0 to begin with, and below it what decides who goes where";
+            table.lacks("`split`", help);
             Err(split::Reported)
         }
         (Some(field), false) => {

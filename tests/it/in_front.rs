@@ -69,7 +69,7 @@ async fn comes_soon(front: &Front) {
 /// An event is sent when the one before it has come, so that a buffer would hold all of them for ever.
 async fn comes_soon_from_upstream(front: &Front, upstream: &mut FakeUpstream) {
     let stream = tls(([127, 0, 0, 1], front.port).into(), &trusting(&front.certificate())).await;
-    let opening = Native::events_over(stream, "/stream");
+    let opening = Native::events_over(stream, "/stream", &[]);
     let (mut client, events) = tokio::join!(opening, async { upstream.next_open().await.accept() });
     assert_eq!((client.status, client.field("content-type")), (200, "text/event-stream"));
     client.until("\n\n").await;
@@ -138,6 +138,7 @@ async fn the_doctor_names_the_buffering_of_nginx_and_its_cure() {
     for (id, first) in [
         ("old-http-to-gateway", "proxy_http_version 1.1;"),
         ("client-address-hidden", "proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;"),
+        ("host-changed", "proxy_set_header Host $http_host;"),
         ("scheme-hidden", "proxy_set_header X-Forwarded-Proto $scheme;"),
         ("upload-buffered", "proxy_request_buffering off;  # with proxy_http_version 1.1;"),
     ] {
@@ -155,7 +156,7 @@ async fn the_doctor_names_the_buffering_of_nginx_and_its_cure() {
     let lines = |to: &str| {
         format!(
             "proxy_pass {to}; proxy_ignore_headers X-Accel-Buffering; proxy_buffering off; proxy_http_version 1.1; \
-         proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; proxy_set_header X-Forwarded-Proto $scheme; \
+         proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; proxy_set_header X-Forwarded-Proto $scheme; proxy_set_header Host $http_host; \
          proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection upgrade; proxy_request_buffering off;"
         )
     };

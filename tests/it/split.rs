@@ -16,10 +16,13 @@ use tokio_tungstenite::tungstenite::protocol::Message;
 use tokio_tungstenite::{WebSocketStream, accept_async, client_async};
 
 use crate::support::access::{self, Desk, bearer};
+use crate::support::client::tls;
+use crate::support::gateway::certificates;
 use crate::support::http::plain;
+use crate::support::native::Native;
 use crate::support::process::GatewayProcess;
-use crate::support::upstream::{Either, field};
-use crate::support::{Client, FakeUpstream, TestGateway, must};
+use crate::support::upstream::{Answer, Either, field};
+use crate::support::{Client, FakeUpstream, Seen, TestGateway, must};
 
 /// Two backends that send everything back: the new one as events, the old one over WebSockets.
 struct Backends {
@@ -263,4 +266,71 @@ async fn a_ticket_opens_one_connection_on_whichever_side() {
         let refusal = Client::ask(&gateway, &target, &[]).await.err().unwrap();
         assert!(refusal.status == 401 && refusal.body.contains("ticket-spent"), "{}", refusal.body);
     }
+}
+
+/// The new backend of the example: a login that knows everybody with a cookie, an event stream, and pages.
+async fn serve_example(mut upstream: FakeUpstream) {
+    let mut streams = Vec::new();
+    while let Some(open) = upstream.try_next_open().await {
+        let head = &open.head;
+        match (head.uri.path(), field(&head.headers, "accept")) {
+            ("/session", _) => {
+                let answer = Answer::status(200).with("content-type", "application/json");
+                open.answer(answer.body("{\"sub\":\"ada\"}"));
+            }
+            ("/chat", "text/event-stream") => {
+                let subject = field(&head.headers, "tidegate-subject").to_owned();
+                let events = open.accept();
+                events.send(format!("data: new {subject}\n\n")).await;
+                streams.push(events);
+            }
+            _ => open.answer(Answer::status(200).with("content-type", "text/html").body("page")),
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_example_of_a_migration_does_what_it_says() {
+    let upstream = FakeUpstream::start().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut toml = include_str!("../../config/migration.toml").to_owned();
+    for (given, here) in [
+        ("127.0.0.1:9900", "127.0.0.1:0".to_owned()),
+        ("127.0.0.1:8443", "127.0.0.1:0".to_owned()),
+        ("127.0.0.1:9000", upstream.address.to_string()),
+        ("127.0.0.1:9001", listener.local_addr().unwrap().to_string()),
+        ("../certs", "certs".to_owned()),
+    ] {
+        assert!(toml.contains(given), "{given}");
+        toml = toml.replace(given, &here);
+    }
+    let mut tasks = JoinSet::new();
+    tasks.spawn(serve_example(upstream));
+    tasks.spawn(serve_old(listener));
+    let gateway = TestGateway::from_files(&toml, certificates());
+
+    let cookie = ("cookie", "sid=1");
+    let mut tester = Client::ask(&gateway, "/chat", &[cookie, ("x-beta", "1")]).await.unwrap();
+    let heard = tester.next().await;
+    assert_eq!((field(&tester.answer, "tidegate-side"), heard), ("bridge", Seen::text("new ada")));
+    let mut user = Client::ask(&gateway, "/chat", &[cookie]).await.unwrap();
+    user.text("hi").await;
+    let heard = user.next().await;
+    assert_eq!((field(&user.answer, "tidegate-side"), heard), ("legacy", Seen::text("old hi")));
+    for client in [&tester, &user] {
+        assert_eq!(field(&client.answer, "sunset"), "Mon, 01 Mar 2027 00:00:00 GMT");
+    }
+    let stream = tls(gateway.address(), &gateway.tls).await;
+    let mut native = Native::events_over(stream, "/chat", &[cookie]).await;
+    assert_eq!((native.status, native.field("sunset")), (200, ""));
+    assert!(native.until("data: new ada\n\n").await.starts_with("retry: "));
+    let desk = Desk::of(&gateway);
+    for path in ["/", "/about/us"] {
+        assert_eq!(desk.ask(Method::GET, path, &[], "").await.body, "page");
+    }
+    assert_eq!(desk.ask(Method::GET, "/chat", &[], "").await.status, 401);
+    let admin = gateway.gateway.admin_address().unwrap();
+    let ledger = plain(admin, Method::GET, "/ledger?route=chat", &[], "").await.json();
+    let total = &ledger["routes"][0]["total"];
+    assert_eq!((&total["bridged"], &total["legacy"]), (&Value::from(1), &Value::from(1)));
 }

@@ -95,6 +95,14 @@ pub(super) const fn of(id: Id) -> &'static [(Front, &'static str)] {
             (Envoy, "use_remote_address: true"),
             (Alb, "sends it: look at what else is on the way"),
         ],
+        Id::HostChanged => &[
+            (Nginx, "proxy_set_header Host $http_host;"),
+            (HaProxy, "take http-request set-header Host out"),
+            (Caddy, "take header_up Host out of reverse_proxy"),
+            (Traefik, "loadBalancer.passHostHeader: true"),
+            (Envoy, "take host_rewrite_literal and auto_host_rewrite out of the route"),
+            (Alb, "routing.http.preserve_host_header.enabled = true"),
+        ],
         Id::FrontUntrusted => &[(
             Tidegate,
             "trusted_proxies = [\"192.0.2.7\"]  # in [server]: the addresses that the front connects from",

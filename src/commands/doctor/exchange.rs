@@ -117,7 +117,7 @@ pub(super) fn request(dialer: &Dialer, question: Question<'_>, is_http2: bool) -
     } else {
         request = request.header(HOST, &dialer.target.authority);
     }
-    request = request.header(TIDEGATE_DOCTOR, HeaderValue::from_static("1"));
+    request = request.header(TIDEGATE_DOCTOR, &dialer.target.authority);
     for (name, value) in fields {
         request = request.header(name, value);
     }

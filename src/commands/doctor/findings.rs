@@ -42,6 +42,7 @@ pub(super) enum Id {
     SchemeHidden,
     FrontUntrusted,
     FrontUnread,
+    HostChanged,
     UploadBuffered,
     UploadFails,
     NoTls,
@@ -77,7 +78,7 @@ pub(super) struct Finding {
 impl Id {
     /// All of them, in the order of the manual.
     #[cfg(test)]
-    pub(super) const ALL: [Self; 28] = [
+    pub(super) const ALL: [Self; 29] = [
         Self::StreamFails,
         Self::StreamBuffered,
         Self::StreamBufferedWithoutHeaders,
@@ -101,6 +102,7 @@ impl Id {
         Self::SchemeHidden,
         Self::FrontUntrusted,
         Self::FrontUnread,
+        Self::HostChanged,
         Self::UploadBuffered,
         Self::UploadFails,
         Self::NoTls,
@@ -134,6 +136,7 @@ impl Id {
             Self::SchemeHidden => "scheme-hidden",
             Self::FrontUntrusted => "front-untrusted",
             Self::FrontUnread => "front-unread",
+            Self::HostChanged => "host-changed",
             Self::UploadBuffered => "upload-buffered",
             Self::UploadFails => "upload-fails",
             Self::NoTls => "no-tls",
@@ -213,6 +216,10 @@ impl Id {
             Self::FrontUnread => {
                 "The gateway trusts the front, and reads other fields than it writes: limits for each address hold for all \
                  clients together, and logs name the proxy."
+            }
+            Self::HostChanged => {
+                "The gateway is asked for another host than clients ask for: pages of the same origin look like foreign ones \
+                 and are refused, and routes for a host are not found."
             }
             Self::UploadBuffered => {
                 "Request bodies are stored whole before they are passed on: large uploads fill a disk and start late."
@@ -348,6 +355,9 @@ impl Found {
             if !seen.has(field) {
                 self.add(severity, id, format!("{field} was sent and did not arrive"));
             }
+        }
+        if !seen.host_kept && seen.has("tidegate-doctor") {
+            self.add(Severity::Warning, Id::HostChanged, "the host that arrived is not the one of the URL");
         }
         if !measured.is_fronted() {
             return;

@@ -18,6 +18,7 @@ fn seen(version: &str) -> Seen {
         peer: PeerClass::Private,
         client: Heard::Believed,
         scheme: Heard::Believed,
+        host_kept: true,
         fields: fields.map(str::to_owned).to_vec(),
         values: Vec::new(),
     }
@@ -136,8 +137,6 @@ fn fields_that_are_lost_on_the_way_are_found() {
         ("last-event-id", Id::LastEventIdStripped),
         ("cookie", Id::CookiesStripped),
         ("tidegate-doctor", Id::RequestFieldsStripped),
-        ("x-forwarded-for", Id::ClientAddressHidden),
-        ("x-forwarded-proto", Id::SchemeHidden),
     ] {
         let ids: Vec<_> = found(|way| way.http1 = seen_without(lost)).into_iter().map(|(id, _)| id).collect();
         assert_eq!(ids, [id], "{lost}");
@@ -168,7 +167,7 @@ fn nobody_has_to_say_who_asks_where_nothing_stands_in_front() {
 fn a_front_that_is_silent_is_told_from_one_that_is_not_believed() {
     use Heard::{Believed, Nothing, Unread, Untrusted};
     let heard = |client, scheme, tls| {
-        let seen = Seen { client, scheme, tls, ..seen("HTTP/1.1") };
+        let seen = Seen { tls, client, scheme, ..seen("HTTP/1.1") };
         let found = found(|way| (way.http1, way.http2) = (Trial::Done(seen.clone()), Trial::Done(seen)));
         found.into_iter().map(|(id, _)| id.name()).collect::<Vec<_>>()
     };
@@ -178,11 +177,15 @@ fn a_front_that_is_silent_is_told_from_one_that_is_not_believed() {
         ["client-address-hidden"],
         "with TLS on the last hop it needs not be said"
     );
+    assert_eq!(heard(Nothing, Believed, false), ["client-address-hidden"]);
+    assert_eq!(heard(Believed, Nothing, false), ["scheme-hidden"]);
     assert_eq!(heard(Untrusted, Untrusted, false), ["front-untrusted"]);
     assert_eq!(heard(Untrusted, Nothing, false), ["scheme-hidden", "front-untrusted"]);
     assert_eq!(heard(Believed, Unread, true), [""; 0]);
     assert_eq!(heard(Unread, Unread, false), ["front-unread"]);
     assert_eq!(heard(Believed, Unread, false), ["front-unread"]);
+    let moved = |way: &mut Measured| way.http1 = Trial::Done(Seen { host_kept: false, ..seen("HTTP/1.1") });
+    assert_eq!(found(moved), [(Id::HostChanged, Severity::Warning)]);
 }
 
 #[test]

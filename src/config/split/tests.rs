@@ -74,7 +74,7 @@ fn a_rule_looks_at_one_thing_and_says_where_to() {
 #[test]
 fn both_sides_need_a_split_and_one_side_has_none() {
     let legacy = file("", "", "", "", "\n[route.legacy]\nupstream = \"app\"");
-    assert!(only(&legacy).contains("`split`, which says who of the clients of `bridge` and `legacy` goes where"));
+    assert!(only(&legacy).contains("`split` is missing in [[route]]"));
     let one = file("", "", "", "", "\n[route.split]\nbridge_percent = 1");
     assert!(only(&one).contains("`split` has no effect without both"));
 }

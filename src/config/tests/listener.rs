@@ -22,6 +22,9 @@ fn http2_on_a_listener_is_read_and_checked() {
     let route = file("", "", "", "websocket_over_http2 = false", "");
     let config = parse(&route).unwrap_or_else(|problems| panic!("{problems}"));
     assert!(config.routes.iter().all(|route| !route.websocket_over_http2));
+    let native = "[[listener]]\naddress = \"127.0.0.1:0\"\ntls = false\n[upstream.app]\nendpoints = [\"http://127.0.0.1:1\"]\n\
+                  [[route]]\npath = \"/\"\nauth = \"none\"\nwebsocket_over_http2 = false\nproxy = { upstream = \"app\" }";
+    assert!(only(native).contains("`websocket_over_http2` has no effect without `bridge` or `legacy`"));
 }
 
 #[test]

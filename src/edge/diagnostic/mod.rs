@@ -23,7 +23,7 @@ use uuid::Uuid;
 
 use self::slots::{Slot, Slots};
 use super::handshake;
-use super::http::{Body, Connection, add_id, whole};
+use super::http::{Body, Connection, add_id, host, whole};
 use super::upgrade::{stopping, switched};
 use crate::access::rates::Rates;
 use crate::protocol::diagnostic::{
@@ -161,8 +161,9 @@ impl Connection {
                 Ok(json(&upload))
             }
             Probe::Seen | Probe::Echo => {
+                let (_, host) = host(head)?;
                 let arrived = head.extensions.get::<Arrived>();
-                Ok(json(&arrived.map(|arrived| Seen::of(arrived, head.version, &nonce)).unwrap_or_default()))
+                Ok(json(&arrived.map(|arrived| Seen::of(arrived, host, head.version, &nonce)).unwrap_or_default()))
             }
         }
     }

@@ -40,6 +40,8 @@ pub struct Seen {
     pub client: Heard,
     /// What it says of whether the client came over TLS.
     pub scheme: Heard,
+    /// Whether the gateway was asked for the host that the doctor asked for; which one it was is not told.
+    pub host_kept: bool,
     /// Names of the request's fields, in lower case, each once.
     pub fields: Vec<String>,
     /// Values of those fields whose values are told, in the order of the request.
@@ -108,10 +110,11 @@ pub struct Chunk {
 }
 
 impl Seen {
-    /// Reads it off a request.
+    /// Reads it off a request that is for `host`, with its port if it has one.
     #[must_use]
-    pub fn of(arrived: &Arrived, version: Version, nonce: &str) -> Self {
+    pub fn of(arrived: &Arrived, host: &str, version: Version, nonce: &str) -> Self {
         let fields = &arrived.fields;
+        let asked = fields.get(TIDEGATE_DOCTOR).and_then(|asked| asked.to_str().ok());
         let told = |name: &HeaderName| TOLD.contains(name);
         let values = fields.iter().filter(|(name, _)| told(name)).map(|(name, value)| {
             let value = String::from_utf8_lossy(value.as_bytes());
@@ -125,6 +128,8 @@ impl Seen {
             peer: PeerClass::of(arrived.hop.ip()),
             client: arrived.client,
             scheme: arrived.scheme,
+            host_kept: asked
+                .is_some_and(|asked| without_usual_port(asked).eq_ignore_ascii_case(without_usual_port(host))),
             fields: fields.keys().map(|name| name.as_str().to_owned()).collect(),
             values: values.collect(),
         }
@@ -141,6 +146,11 @@ impl Seen {
     pub fn value(&self, name: &str) -> Option<&str> {
         self.values.iter().find(|(field, _)| field == name).map(|(_, value)| value.as_str())
     }
+}
+
+/// Without the port that goes without saying.
+fn without_usual_port(authority: &str) -> &str {
+    authority.strip_suffix(":443").or_else(|| authority.strip_suffix(":80")).unwrap_or(authority)
 }
 
 impl PeerClass {
@@ -199,7 +209,7 @@ mod tests {
             fields.insert(HeaderName::from_static(name), HeaderValue::from_static("S3CRET"));
         }
         fields.insert(header::VIA, HeaderValue::from_static("1.1 edge"));
-        let seen = Seen::of(&arrived(fields, "127.0.0.1:9"), Version::HTTP_11, "n1");
+        let seen = Seen::of(&arrived(fields, "127.0.0.1:9"), "S3CRET", Version::HTTP_11, "n1");
         let json = serde_json::to_string(&seen).unwrap();
         assert!(!json.contains("S3CRET"), "{json}");
         assert!(seen.has("cookie") && seen.has("x-forwarded-for") && !seen.has("origin"));
@@ -211,8 +221,25 @@ mod tests {
     fn a_long_value_is_cut() {
         let mut fields = HeaderMap::new();
         fields.insert("via", HeaderValue::try_from("é".repeat(500)).unwrap());
-        let seen = Seen::of(&arrived(fields, "[2001:db8::1]:9"), Version::HTTP_2, "");
+        let seen = Seen::of(&arrived(fields, "[2001:db8::1]:9"), "", Version::HTTP_2, "");
         assert_eq!(seen.value("via").map(|via| via.chars().count()), Some(LONGEST_VALUE));
+    }
+
+    #[test]
+    fn it_is_told_whether_the_host_stayed_the_same() {
+        for (asked, host, kept) in [
+            ("chat.example.com", "chat.example.com", true),
+            ("chat.example.com:443", "Chat.example.com", true),
+            ("localhost:8443", "localhost:8443", true),
+            // A page says its port in Origin as well.
+            ("localhost:8443", "localhost", false),
+            ("chat.example.com", "10.0.1.5:443", false),
+            ("", "", true),
+        ] {
+            let fields = HeaderMap::from_iter([(TIDEGATE_DOCTOR, HeaderValue::from_static(asked))]);
+            let seen = Seen::of(&arrived(fields, "192.0.2.1:9"), host, Version::HTTP_11, "");
+            assert_eq!(seen.host_kept, kept, "{asked} {host}");
+        }
     }
 
     #[test]

@@ -17,7 +17,8 @@ use http::header::{HeaderName, HeaderValue};
 /// Version of the exchange. It is in every answer, by which a doctor knows that it talks to a gateway at all.
 pub const VERSION: u32 = 1;
 
-/// Stands in every request and answer: the doctor sees whether unknown fields come through, both ways.
+/// Stands in every request and answer: the doctor sees whether unknown fields come through, both ways. In requests it names the
+/// host that is asked for, so that the gateway sees whether that has changed on the way.
 pub const TIDEGATE_DOCTOR: HeaderName = HeaderName::from_static("tidegate-doctor");
 
 /// Value of that field in answers.

@@ -45,8 +45,10 @@ impl Native {
     pub(crate) async fn events_over(
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
         target: &str,
+        fields: &[(&str, &str)],
     ) -> Self {
-        Self::ask_over(stream, 443, Method::GET, target, &[("accept", "text/event-stream")], "").await
+        let fields: Vec<_> = [("accept", "text/event-stream")].into_iter().chain(fields.iter().copied()).collect();
+        Self::ask_over(stream, 443, Method::GET, target, &fields, "").await
     }
 
     async fn ask_over(
