@@ -63,6 +63,6 @@ pub fn request_passed(passed: &Passed<'_>) {
         duration_ms = millis(passed.duration),
         bytes_up = passed.bytes_up,
         bytes_down = passed.bytes_down,
-        "request passed on"
+        "request proxied"
     );
 }

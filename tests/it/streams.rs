@@ -114,8 +114,8 @@ async fn an_upstream_that_falls_silent_counts_as_gone() {
     assert!(client.rest().await.contains(":\n\n"), "heartbeats, and then a clean end");
     events.cancelled().await;
     let page = plain(gateway.gateway.admin_address().unwrap(), Method::GET, "/metrics", &[], "").await.body;
-    let closed = "tidegate_native_streams_closed_total{route=\"/{*rest}\",cause=\"stream-stalled\"} 1";
-    assert!(page.contains(closed) && page.contains("tidegate_native_streams_open{route=\"/{*rest}\"} 0"), "{page}");
+    let closed = "tidegate_proxied_streams_closed_total{route=\"/{*rest}\",cause=\"stream-stalled\"} 1";
+    assert!(page.contains(closed) && page.contains("tidegate_proxied_streams_open{route=\"/{*rest}\"} 0"), "{page}");
 }
 
 #[tokio::test]
@@ -171,7 +171,7 @@ async fn who_asks_while_upstream_is_away_is_told_to_come_back_and_finds_it_later
     let (client, _events) = tokio::join!(opening, async { upstream.next_open().await.accept() });
     assert_eq!(client.status, 200);
     let page = plain(gateway.gateway.admin_address().unwrap(), Method::GET, "/metrics", &[], "").await.body;
-    assert!(page.contains("tidegate_native_streams_away_total{route=\"/{*rest}\"} 2"), "{page}");
+    assert!(page.contains("tidegate_proxied_streams_away_total{route=\"/{*rest}\"} 2"), "{page}");
 }
 
 #[tokio::test]
