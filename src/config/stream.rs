@@ -58,7 +58,7 @@ mod tests {
     fn parse(proxy: &str) -> Result<Settings, String> {
         let text = format!(
             "[[listener]]\naddress = \"127.0.0.1:0\"\ntls = false\n[upstream.app]\nendpoints = [\"http://127.0.0.1:1\"]\n\
-             [auth.mtls]\n[[route]]\npath = \"/\"\nauth = \"none\"\n[route.proxy]\nupstream = \"app\"\n{proxy}"
+             [[route]]\npath = \"/\"\nauth = \"none\"\n[route.proxy]\nupstream = \"app\"\n{proxy}"
         );
         let config = Config::parse(&text, "tidegate.toml", Path::new("")).map_err(|problems| problems.to_string())?;
         Ok(config.routes[0].proxy.as_ref().expect("a proxy").stream)

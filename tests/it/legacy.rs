@@ -1,7 +1,6 @@
 //! WebSockets that are passed through to a WebSocket backend.
 
 use bytes::Bytes;
-use futures_util::{SinkExt as _, StreamExt as _};
 use http::Method;
 use serde_json::{Value, json};
 use tokio::io::AsyncReadExt as _;

@@ -1,6 +1,5 @@
 //! How a tunnel to a WebSocket backend ends, and what both sides and the log are told of it.
 
-use futures_util::StreamExt as _;
 use http::Method;
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
