@@ -70,8 +70,8 @@ impl Told {
             told.filter_map(|(name, value)| Some((name, HeaderValue::try_from(value).ok()?))).collect();
         let Some((audience, signer)) = token else { return Ok(Self { fields, unsigned: None }) };
         let unsigned = match signer.sign(&signer.say(identity, audience, id)?, now) {
-            Ok(signed) => {
-                fields.extend(signed.field().map(|value| (headers::TIDEGATE_IDENTITY, value)));
+            Ok(made) => {
+                fields.extend(made.field().map(|value| (headers::TIDEGATE_IDENTITY, value)));
                 None
             }
             Err(error) => Some(error),

@@ -196,7 +196,7 @@ async fn what_no_upstream_should_see_is_refused() {
     let gateway = gateway(&[upstream.address], "", "");
     for (method, target, fields, status, kind) in [
         (Method::GET, "/public/..;a=1/admin", vec![], 404, "no-route"),
-        (Method::TRACE, "/x", vec![], 501, "method-not-supported"),
+        (Method::TRACE, "/x", vec![], 405, "method-not-allowed"),
         (Method::POST, "/x", vec![("expect", "the-unexpected")], 417, "bad-expectation"),
         (Method::GET, "/x", vec![("via", &*["1.1 tidegate"; 8].join(", "))], 508, "proxy-loop"),
     ] {
