@@ -1,17 +1,26 @@
 //! tidegate lets clients that still speak WebSocket live on top of a backend that speaks Server-Sent Events and POST.
 //!
+//! One URL serves all that a migration has at once: WebSockets on the `bridge`, WebSockets that go on to an old backend through
+//! the `tunnel`, and everything else, native event streams among it, through the `proxy`.
+//!
 //! The modules, in the order in which a message meets them:
 //!
 //! ```text
-//!  clients ----TLS, WebSocket----> edge --> bridge --> upstream --POST--> backend
-//!                                    |  \                ^  ^-----SSE------'
-//!                                    |   `--> access ----'   who is let in; access asks Redis as well
-//!                                    |        session        the rules: pure, no I/O, no clock
-//!                                    |        identity       what proves a client: pure
-//!                                    |        protocol       the formats: pure, bytes in, values out
-//!  commands --> config --> gateway --'                       gateway builds all of it and owns its tasks
+//!                                    .--> bridge --.             events and POSTs
+//!  clients --TLS, HTTP, WebSocket--> edge --> proxy --> upstream --> backends
+//!                                    | |`--> tunnel --'             WebSocket
+//!                                    | `---> access ---^            who is let in; access asks Redis as well
+//!                                    `-----> ledger                 who still comes by WebSocket
+//!
+//!                                  session                        the rules: pure, no I/O, no clock
+//!                                  identity                       what proves a client: pure
+//!                                  protocol                       the formats: pure, bytes in, values out
+//!
+//!  commands --> config --> gateway                                builds all of it, again at a reload, and owns its tasks
 //!                             |
-//!  operators --------------> admin                           admin shows what bridge and access have counted
+//!  operators --------------> admin                                shows what the others have counted
+//!                          telemetry                              names what is counted and said
+//!                          process                                asks the system
 //! ```
 //!
 //! `docs/architecture.md` tells the story; `docs/protocol.md` is the contract with backends.

@@ -36,7 +36,7 @@ pub(super) const MEDIA_TYPE: HeaderValue =
 pub(super) fn page(sources: &Sources) -> Result<String, Problem> {
     let mut families = connections(&sources.registry);
     families.extend(proxied(&sources.proxied));
-    families.extend(native_streams(&sources.streams));
+    families.extend(proxied_streams(&sources.streams));
     families.extend(refusals(&sources.registry));
     families.push(sides(&sources.registry));
     families.extend(upstreams(&sources.bridges.snapshots()));
@@ -91,13 +91,13 @@ fn sides(registry: &Registry) -> Family {
     handshakes
 }
 
-fn native_streams(streams: &Streams) -> [Family; 5] {
+fn proxied_streams(streams: &Streams) -> [Family; 5] {
     let [mut open, mut opened, mut closed, mut heartbeats, mut away] = [
-        &names::NATIVE_STREAMS_OPEN,
-        &names::NATIVE_STREAMS_OPENED,
-        &names::NATIVE_STREAMS_CLOSED,
-        &names::NATIVE_HEARTBEATS,
-        &names::NATIVE_AWAY,
+        &names::PROXIED_STREAMS_OPEN,
+        &names::PROXIED_STREAMS_OPENED,
+        &names::PROXIED_STREAMS_CLOSED,
+        &names::PROXIED_STREAMS_HEARTBEATS,
+        &names::PROXIED_STREAMS_AWAY,
     ]
     .map(Family::new);
     for (route, totals) in &streams.totals() {

@@ -9,6 +9,7 @@ mod dial;
 mod exchange;
 mod findings;
 mod front;
+mod id;
 mod measured;
 mod probes;
 mod report;

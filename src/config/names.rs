@@ -2,7 +2,9 @@
 
 use http::HeaderName;
 
+pub(super) use crate::protocol::headers::is_token;
 use crate::protocol::headers::{OURS, folded};
+use crate::protocol::hop;
 
 /// Reads the name of a client header that may go along to upstream; the error says why it may not.
 pub(super) fn header(text: &str) -> Result<HeaderName, String> {
@@ -34,17 +36,8 @@ pub(super) fn claim_header(text: &str) -> Result<HeaderName, String> {
 fn refusal(name: &str) -> Option<&'static str> {
     let begins = |prefixes: &[&str]| prefixes.iter().any(|prefix| name.starts_with(prefix));
     match name {
-        // RFC 9110 section 7.6.1, and two that older software treats alike.
-        "connection"
-        | "keep-alive"
-        | "proxy-connection"
-        | "te"
-        | "trailer"
-        | "transfer-encoding"
-        | "upgrade"
-        | "proxy-authenticate"
-        | "proxy-authorization"
-        | "http2-settings" => Some("it concerns one hop only and never goes further"),
+        // Trailers of a request are of its body.
+        _ if hop::is_hop_by_hop(name) || name == "trailer" => Some("it concerns one hop only and never goes further"),
         "host" | "expect" => Some("it belongs to the request that the client sent, not to ours"),
         "cookie" => Some("cookies have a key of their own, `forward_cookies`"),
         "forwarded" => Some("the gateway sets it itself"),
@@ -56,11 +49,6 @@ fn refusal(name: &str) -> Option<&'static str> {
         _ if begins(&["tidegate-", "x-forwarded-"]) => Some("the gateway sets headers of this kind itself"),
         _ => None,
     }
-}
-
-/// Whether a text is a token (RFC 9110 section 5.6.2), as the names of cookies are (RFC 6265 section 4.1.1).
-pub(super) fn is_token(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
 }
 
 /// Whether a text can be the name of a query parameter: one that no client has a reason to encode.

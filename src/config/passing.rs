@@ -43,7 +43,9 @@ pub(super) fn path(table: &mut TableReader<'_>, captures: Option<&[&str]>) -> Op
 pub(super) fn credential_params(table: &mut TableReader<'_>, unless_written: &[&str], ticket: &str) -> Vec<String> {
     let mut params: Vec<String> = match table.texts("credential_params") {
         Some(texts) => {
-            texts.iter().for_each(|text| check_parameter(text, table.report()));
+            for text in &texts {
+                check_parameter(text, table.report());
+            }
             texts.iter().map(|text| text.value.to_owned()).collect()
         }
         None => unless_written.iter().map(|&name| name.to_owned()).collect(),

@@ -20,6 +20,7 @@ pub(super) enum Behind {
 }
 
 /// A WebSocket that was taken there, and whose client is about to be let in.
+#[expect(clippy::large_enum_variant, reason = "it lives for the moment between the 101 and the task that drives it")]
 pub(super) enum Opened {
     Bridge(bridge::open::Opened),
     Legacy(tunnel::open::Opened),

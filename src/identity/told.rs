@@ -51,8 +51,8 @@ pub struct Told {
 }
 
 impl Told {
-    /// Tells it for the request `id` at `now`. `claims` are pairs of claim and field; `signed` is for whom the token is and what
-    /// makes it, where one is wanted.
+    /// Tells it for the request `id` at `now`. `claims` are pairs of claim and field; `token` is for whom there is one and what
+    /// makes it.
     ///
     /// # Errors
     ///
@@ -60,7 +60,7 @@ impl Told {
     pub fn once(
         identity: &Identity,
         claims: &[(String, HeaderName)],
-        signed: Option<(&str, &Signer)>,
+        token: Option<(&str, &Signer)>,
         id: Uuid,
         now: SystemTime,
     ) -> Result<Self, TooLarge> {
@@ -68,10 +68,10 @@ impl Told {
         // A value in printable ASCII can always be sent.
         let mut fields: Vec<_> =
             told.filter_map(|(name, value)| Some((name, HeaderValue::try_from(value).ok()?))).collect();
-        let Some((audience, signer)) = signed else { return Ok(Self { fields, unsigned: None }) };
+        let Some((audience, signer)) = token else { return Ok(Self { fields, unsigned: None }) };
         let unsigned = match signer.sign(&signer.say(identity, audience, id)?, now) {
-            Ok(signed) => {
-                fields.extend(signed.field().map(|value| (headers::TIDEGATE_IDENTITY, value)));
+            Ok(made) => {
+                fields.extend(made.field().map(|value| (headers::TIDEGATE_IDENTITY, value)));
                 None
             }
             Err(error) => Some(error),

@@ -54,38 +54,6 @@ pub fn folded(name: &str) -> String {
     name.to_ascii_lowercase().replace('_', "-")
 }
 
-/// Whether a client header of this name can be put on a route's list of those that go along to upstream.
-///
-/// Left out are hop-by-hop fields (RFC 9110 section 7.6.1), those of the WebSocket handshake, those that tidegate sets
-/// itself, and cookies, which have a list of their own; also under names that some backends take for these.
-#[must_use]
-pub fn may_forward(name: &HeaderName) -> bool {
-    const NEVER: [&str; 19] = [
-        "accept",
-        "accept-encoding",
-        "cache-control",
-        "connection",
-        "content-encoding",
-        "content-length",
-        "content-type",
-        "cookie",
-        "expect",
-        "forwarded",
-        "host",
-        "idempotency-key",
-        "keep-alive",
-        "last-event-id",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-    ];
-    let name = folded(name.as_str());
-    !NEVER.contains(&name.as_str())
-        && !["tidegate-", "sec-websocket-", "x-forwarded-", "proxy-"].iter().any(|prefix| name.starts_with(prefix))
-}
-
 /// Header fields kept for the life of a connection: one allocation for the list, one for all values.
 ///
 /// The values of a parsed request are slices of the buffer it was read into, and would keep all of that alive.
@@ -184,22 +152,6 @@ mod tests {
 
     fn one(name: HeaderName, value: &'static str) -> HeaderMap {
         HeaderMap::from_iter([(name, HeaderValue::from_static(value))])
-    }
-
-    #[test]
-    fn what_tidegate_sets_itself_cannot_be_forwarded() {
-        for name in ["host", "tidegate-subject", "x-forwarded-for", "sec-websocket-key", "cookie", "connection"] {
-            assert!(!may_forward(&HeaderName::from_static(name)), "{name}");
-        }
-        for name in ["tidegate_subject", "tidegate_x", "x_forwarded-for", "content_length", "transfer_encoding"] {
-            assert!(!may_forward(&HeaderName::from_static(name)), "{name} is another to us and the same to a backend");
-        }
-        for name in OURS {
-            assert!(!may_forward(&name), "{name}");
-        }
-        for name in ["authorization", "user-agent", "x-request-id", "x_request_id"] {
-            assert!(may_forward(&HeaderName::from_static(name)), "{name}");
-        }
     }
 
     #[test]

@@ -67,13 +67,13 @@ metrics! {
     PROXIED_ENDED = Counter "proxied_ended", NUMBER, &["route", "cause"], "Requests that were passed on and are over, by how they ended.";
     PROXIED_UP = Counter "proxied_up", BYTES, ROUTE, "Bytes of the bodies of requests that were passed on.";
     PROXIED_DOWN = Counter "proxied_down", BYTES, ROUTE, "Bytes of the bodies of answers that were passed on.";
-    NATIVE_STREAMS_OPEN = Gauge "native_streams_open", NUMBER, ROUTE, "Event streams that are passed on and open.";
-    NATIVE_STREAMS_OPENED = Counter "native_streams_opened", NUMBER, ROUTE, "Event streams that were passed on.";
-    NATIVE_STREAMS_CLOSED = Counter "native_streams_closed", NUMBER, &["route", "cause"],
+    PROXIED_STREAMS_OPEN = Gauge "proxied_streams_open", NUMBER, ROUTE, "Event streams that are passed on and open.";
+    PROXIED_STREAMS_OPENED = Counter "proxied_streams_opened", NUMBER, ROUTE, "Event streams that were passed on.";
+    PROXIED_STREAMS_CLOSED = Counter "proxied_streams_closed", NUMBER, &["route", "cause"],
         "Event streams that were passed on and ended.";
-    NATIVE_HEARTBEATS = Counter "native_heartbeats", NUMBER, ROUTE,
+    PROXIED_STREAMS_HEARTBEATS = Counter "proxied_streams_heartbeats", NUMBER, ROUTE,
         "Heartbeats that were put in, of the event streams that have ended.";
-    NATIVE_AWAY = Counter "native_streams_away", NUMBER, ROUTE,
+    PROXIED_STREAMS_AWAY = Counter "proxied_streams_away", NUMBER, ROUTE,
         "Requests for an event stream that were answered by when to come back.";
 
     REQUESTS_REFUSED = Counter "requests_refused", NUMBER, &["kind"], "Requests that were answered by a refusal.";

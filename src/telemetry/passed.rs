@@ -49,7 +49,7 @@ const MAX_METHOD: usize = 32;
 
 /// A request that was passed on is over; one whose answer was an event stream has a line of another name.
 pub fn request_passed(passed: &Passed<'_>) {
-    let what = if passed.heartbeats.is_some() { "event stream closed" } else { "request passed on" };
+    let what = if passed.heartbeats.is_some() { "event stream closed" } else { "request proxied" };
     let method = passed.method.as_str();
     info!(
         connection = %passed.connection,

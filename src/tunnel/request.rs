@@ -70,8 +70,8 @@ pub(super) fn handshake(
         }
     }
     if let Some(identity) = asked.identity {
-        let signed = settings.identity_token.as_deref().zip(signer.map(Arc::as_ref));
-        let told = Told::once(identity, &settings.claim_headers, signed, id, now)?;
+        let token = settings.identity_token.as_deref().zip(signer.map(Arc::as_ref));
+        let told = Told::once(identity, &settings.claim_headers, token, id, now)?;
         // The backend, which is to believe nothing else, refuses a client without a token.
         telemetry::unsigned(told.unsigned.as_ref().map(|error| error as _));
         for (name, value) in told.fields {

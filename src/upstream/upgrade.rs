@@ -1,10 +1,8 @@
 //! A WebSocket to a backend: a connection of its own, never one of the pool, that begins with an HTTP/1.1 handshake and is
 //! a plain stream of bytes from the 101 on.
 
-use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -15,10 +13,10 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+use tokio_util::either::Either;
 use uuid::Uuid;
 
 use super::Upstream;
@@ -35,14 +33,8 @@ const MAX_HEAD: usize = 64 * 1024;
 /// A refusal whose body is slow is handed on without it.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// The bytes of a WebSocket to a backend. TLS is boxed: its state is more than a kilobyte.
-#[derive(Debug)]
-pub enum BackendStream {
-    /// As they come.
-    Plain(TcpStream),
-    /// Through TLS.
-    Tls(Box<TlsStream<TcpStream>>),
-}
+/// The bytes of a WebSocket to a backend, as they come or through TLS. TLS is boxed: its state is more than a kilobyte.
+pub type BackendStream = Either<TcpStream, Box<TlsStream<TcpStream>>>;
 
 /// What a backend has answered to a handshake.
 #[derive(Debug)]
@@ -218,7 +210,7 @@ impl Connector {
         let tcp_error = |source| ConnectError::Tcp { endpoint: self.name(), source };
         let tcp = self.tcp().await.map_err(tcp_error)?;
         tcp.set_nodelay(true).map_err(tcp_error)?;
-        let Some(tls) = self.tls.as_ref().filter(|_| self.endpoint.tls) else { return Ok(BackendStream::Plain(tcp)) };
+        let Some(tls) = self.tls.as_ref().filter(|_| self.endpoint.tls) else { return Ok(Either::Left(tcp)) };
         let name = ServerName::try_from(self.place.host().to_owned())
             .map_err(|_| ConnectError::Name { endpoint: self.name() })?;
         let stream = TlsConnector::from(tls.clone())
@@ -227,56 +219,6 @@ impl Connector {
             .connect(name, tcp)
             .await
             .map_err(|source| ConnectError::Tls { endpoint: self.name(), source })?;
-        Ok(BackendStream::Tls(Box::new(stream)))
-    }
-}
-
-macro_rules! either {
-    ($stream:expr, $inner:ident => $call:expr) => {
-        match $stream.get_mut() {
-            Self::Plain(stream) => {
-                let $inner = Pin::new(stream);
-                $call
-            }
-            Self::Tls(stream) => {
-                let $inner = Pin::new(stream.as_mut());
-                $call
-            }
-        }
-    };
-}
-
-impl AsyncRead for BackendStream {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        either!(self, stream => stream.poll_read(cx, buffer))
-    }
-}
-
-impl AsyncWrite for BackendStream {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        either!(self, stream => stream.poll_write(cx, bytes))
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        either!(self, stream => stream.poll_flush(cx))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        either!(self, stream => stream.poll_shutdown(cx))
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        either!(self, stream => stream.poll_write_vectored(cx, slices))
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        match self {
-            Self::Plain(stream) => stream.is_write_vectored(),
-            Self::Tls(stream) => stream.is_write_vectored(),
-        }
+        Ok(Either::Right(Box::new(stream)))
     }
 }

@@ -155,7 +155,9 @@ fn formats_and_rules_know_nothing_but_themselves() {
             "edge",
             "bridge",
             "proxy",
+            "tunnel",
             "upstream",
+            "ledger",
             "admin",
             "gateway",
             "config",
@@ -235,7 +237,7 @@ fn rules_that_live_beside_their_io_touch_none_of_it() {
     assert_pure("proxy/stream", &["head", "pace", "decode", "settings"], &WORLD);
     assert_pure("edge", &["frames", "resets", "split"], &WORLD);
     assert_pure("ledger", &["book", "client", "count", "phase", "report"], &WORLD);
-    assert_pure("commands/doctor", &["cures", "findings", "front", "measured", "report", "timing"], &WORLD);
+    assert_pure("commands/doctor", &["cures", "findings", "front", "id", "measured", "report", "timing"], &WORLD);
     let world = ["tokio::", "hyper::", "Instant::now", "SystemTime::now", ".elapsed()", "now_v7", "Mutex", "Atomic"];
     assert_pure("upstream", &["balance", "breaker", "health", "pacer"], &world);
 }
@@ -245,20 +247,24 @@ fn each_side_knows_the_other_only_through_the_bridge() {
     assert_not_known(
         "`upstream` knows nothing of clients",
         &["upstream"],
-        &["access", "edge", "bridge", "proxy", "tunnel", "gateway"],
+        &["access", "identity", "edge", "bridge", "proxy", "tunnel", "ledger", "gateway"],
     );
     assert_not_known(
-        "`tunnel` knows the client as a stream of bytes",
+        "`tunnel` knows the client as a stream of bytes, and shares what the bridges share",
         &["tunnel"],
-        &["access", "edge", "admin", "gateway", "config", "commands", "process"],
+        &["access", "edge", "proxy", "ledger", "gateway"],
     );
     assert_not_known(
         "`access` asks applications and knows no connection",
         &["access"],
-        &["edge", "bridge", "proxy", "tunnel", "gateway"],
+        &["edge", "bridge", "proxy", "tunnel", "ledger", "gateway"],
     );
     assert_not_known("`edge` knows nothing of upstreams", &["edge"], &["upstream", "gateway"]);
-    assert_not_known("`bridge` sees clients through its trait alone", &["bridge"], &["edge", "tunnel", "gateway"]);
+    assert_not_known(
+        "`bridge` sees clients through its trait alone",
+        &["bridge"],
+        &["access", "edge", "proxy", "tunnel", "ledger", "gateway"],
+    );
     assert_not_known(
         "`ledger` counts what it is told of and knows no part that serves",
         &["ledger"],
@@ -267,7 +273,7 @@ fn each_side_knows_the_other_only_through_the_bridge() {
     assert_not_known(
         "`proxy` sees clients as heads and bodies, and knows neither who lets them in nor WebSockets",
         &["proxy"],
-        &["edge", "access", "bridge", "session", "gateway"],
+        &["edge", "access", "bridge", "tunnel", "session", "ledger", "gateway"],
     );
     assert_not_known(
         "what serves does not know how it was configured or started",
@@ -278,16 +284,20 @@ fn each_side_knows_the_other_only_through_the_bridge() {
 
 #[test]
 fn what_looks_inside_reads_what_the_bridge_has_counted_and_nobody_knows_that_it_looks() {
-    assert_not_known("`admin` sees clients and upstreams as the bridge counts them", &["admin"], &["edge", "upstream"]);
+    assert_not_known(
+        "`admin` sees clients and upstreams as those count them that serve",
+        &["admin"],
+        &["edge", "tunnel", "upstream"],
+    );
     assert_not_known(
         "what serves does not know who looks at it",
-        &["access", "edge", "bridge", "proxy", "upstream", "telemetry", "process"],
+        &["access", "edge", "bridge", "proxy", "tunnel", "upstream", "ledger", "telemetry", "process"],
         &["admin", "gateway"],
     );
     assert_not_known(
         "`telemetry` gives names; what is counted under them is brought by others",
         &["telemetry"],
-        &["access", "edge", "bridge", "proxy", "upstream", "config", "commands", "process"],
+        &["access", "edge", "bridge", "proxy", "tunnel", "upstream", "ledger", "config", "commands", "process"],
     );
 }
 

@@ -1,52 +1,39 @@
 //! WebSockets that are passed through to a WebSocket backend.
 
-use std::path::Path;
-use std::process::Command;
-use std::sync::Arc;
-
 use bytes::Bytes;
-use futures_util::{SinkExt as _, StreamExt as _};
 use http::Method;
-use rcgen::CertifiedKey;
-use rustls::ServerConfig;
-use rustls::pki_types::PrivateKeyDer;
-use rustls::pki_types::pem::PemObject as _;
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio_rustls::TlsAcceptor;
+use tokio::io::AsyncReadExt as _;
 use tokio_tungstenite::tungstenite::protocol::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::Frame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 
 use crate::support::access::{self, Desk};
 use crate::support::client::Refusal;
-use crate::support::gateway::certificates;
 use crate::support::http::plain;
-use crate::support::http2::Http2;
 use crate::support::legacy::{OldBackend, OldSocket};
-use crate::support::process::{GatewayProcess, Process};
 use crate::support::{Client, Seen, TestGateway, must};
 
-const ADMIN: &str = "[admin]\naddress = \"127.0.0.1:0\"\n";
+pub(crate) const ADMIN: &str = "[admin]\naddress = \"127.0.0.1:0\"\n";
 
 /// A client that is let in, and the backend's end of its tunnel.
-struct Scene {
-    backend: OldBackend,
-    gateway: TestGateway,
-    client: Client,
-    old: OldSocket,
+pub(crate) struct Scene {
+    pub(crate) backend: OldBackend,
+    pub(crate) gateway: TestGateway,
+    pub(crate) client: Client,
+    pub(crate) old: OldSocket,
 }
 
 impl Scene {
     /// With further keys for the pass-through, one a line.
-    async fn with(keys: &str) -> Self {
+    pub(crate) async fn with(keys: &str) -> Self {
         let backend = OldBackend::start().await;
         let gateway = TestGateway::from_toml(&format!("{ADMIN}{}", backend.toml("", keys)));
         let (client, old) = tokio::join!(Client::connect(&gateway), backend.accept());
         Self { backend, gateway, client, old }
     }
 
-    async fn admin(&self, target: &str) -> String {
+    pub(crate) async fn admin(&self, target: &str) -> String {
         plain(self.gateway.gateway.admin_address().unwrap(), Method::GET, target, &[], "").await.body
     }
 }
@@ -127,34 +114,6 @@ async fn the_backend_sees_the_clients_handshake_and_the_client_the_backends_answ
     assert_eq!(client.answer["tidegate-connection"], old.fields["tidegate-connection"]);
 }
 
-#[tokio::test]
-async fn a_close_passes_with_its_code_and_is_the_cause_in_the_log() {
-    let backend = OldBackend::start().await;
-    let mut gateway = GatewayProcess::start(&format!("[log]\nformat = \"json\"\n{}", backend.toml("", ""))).await;
-    let (mut client, mut old) = tokio::join!(gateway.client(), backend.accept());
-    client.text("one").await;
-    assert_eq!(old.next().await, Seen::text("one"));
-    client.close(4001, "my own").await;
-    assert_eq!(old.next().await, Seen::Close(4001, "my own".to_owned()));
-    assert_eq!(old.next().await, Seen::Lost);
-    assert_eq!(client.next().await, Seen::Close(4001, "my own".to_owned()));
-    assert_eq!(client.next().await, Seen::Lost);
-    let line = gateway.closed_line().await;
-    let facts = ["cause", "detail", "messages_up", "bytes_up", "messages_down"].map(|name| line[name].clone());
-    assert_eq!(facts, [json!("client-closed"), json!("the client closed with 4001"), json!(1), json!(3), json!(0)]);
-
-    let (mut client, mut old) = tokio::join!(gateway.client(), backend.accept());
-    old.text("bye").await;
-    old.close(4002, "theirs").await;
-    assert_eq!(client.next().await, Seen::text("bye"));
-    assert_eq!(client.closed().await, (4002, "theirs".to_owned()));
-    assert_eq!(old.next().await, Seen::Close(4002, "theirs".to_owned()));
-    drop(old);
-    let line = gateway.closed_line().await;
-    let facts = ["cause", "code", "blames", "messages_down", "bytes_down"].map(|name| line[name].clone());
-    assert_eq!(facts, [json!("upstream-closed"), json!(4002), json!("upstream"), json!(1), json!(3)]);
-}
-
 async fn refused(backend: &OldBackend, gateway: &TestGateway, answer: &str) -> Refusal {
     let (client, _) = tokio::join!(Client::ask(gateway, "/chat", &[]), backend.answer(answer));
     let Err(refusal) = client else { panic!("{answer} let the client in") };
@@ -214,107 +173,6 @@ async fn a_backend_that_is_silent_or_not_there_is_told_apart() {
     drop(listener);
     let refusal = Client::ask(&gateway, "/chat", &[]).await.err().unwrap();
     assert!(refusal.status == 502 && refusal.body.contains("upstream-unreachable"), "{}", refusal.body);
-}
-
-#[tokio::test]
-async fn a_tunnel_without_a_byte_for_too_long_ends_with_1001_on_both_sides() {
-    let Scene { mut client, mut old, gateway: _gateway, .. } = Scene::with("idle_timeout = \"1s\"").await;
-    let closed = async { tokio::join!(client.closed(), old.next()) };
-    let ((code, reason), backend) = closed.await;
-    assert_eq!((code, reason.split(':').next()), (1001, Some("idle")));
-    assert!(matches!(&backend, Seen::Close(1001, reason) if reason.starts_with("idle: ")), "{backend:?}");
-    assert_eq!(old.next().await, Seen::Lost);
-}
-
-#[tokio::test]
-async fn a_gateway_that_stops_tells_both_sides_so() {
-    let Scene { mut client, mut old, gateway, .. } = Scene::with("").await;
-    old.text("first").await;
-    assert_eq!(client.next().await, Seen::text("first"));
-    let sides = async {
-        let (closed, backend) = tokio::join!(client.closed(), old.next());
-        assert_eq!((closed.0, closed.1.split(':').next()), (1001, Some("shutdown")));
-        assert!(matches!(&backend, Seen::Close(1001, reason) if reason.starts_with("shutdown: ")), "{backend:?}");
-        assert_eq!(old.next().await, Seen::Lost);
-    };
-    let (drained, ()) = tokio::join!(gateway.stop(), sides);
-    assert_eq!(drained.cut, 0);
-}
-
-#[tokio::test]
-async fn a_close_of_the_gateways_never_falls_into_a_frame() {
-    let Scene { mut client, old, gateway, .. } = Scene::with("").await;
-    let mut backend = old.socket.into_inner();
-    // Ten bytes of a frame of twenty.
-    backend.write_all(&[&[0x82, 20][..], &[7; 10]].concat()).await.unwrap();
-    let admin = plain(gateway.gateway.admin_address().unwrap(), Method::GET, "/connections", &[], "").await.json();
-    let id = admin["connections"][0]["id"].clone();
-    let revoked = json!({ "connection": id }).to_string();
-    let json_body = [("content-type", "application/json")];
-    let admin = gateway.gateway.admin_address().unwrap();
-    assert_eq!(plain(admin, Method::POST, "/revocations", &json_body, &revoked).await.status, 200);
-    // The backend hears of it at once, because nothing of the client's is under way to it.
-    let mut close = [0; 2];
-    must("the backend's close frame", backend.read_exact(&mut close)).await.unwrap();
-    assert_eq!(close[0], 0x88);
-    backend.write_all(&[&[7; 10][..], &[0x82, 1, 9]].concat()).await.unwrap();
-    assert_eq!(client.next().await, Seen::Binary(vec![7; 20]));
-    assert_eq!(client.closed().await, (1008, "revoked: the client was sent away".to_owned()));
-}
-
-#[tokio::test]
-async fn a_backend_that_dies_between_frames_is_1012_and_within_one_a_cut() {
-    let Scene { mut client, mut old, gateway, backend } = Scene::with("").await;
-    old.text("last").await;
-    drop(old);
-    assert_eq!(client.next().await, Seen::text("last"));
-    let (code, reason) = client.closed().await;
-    assert_eq!((code, reason.split(':').next()), (1012, Some("upstream-lost")));
-
-    let (mut client, old) = tokio::join!(Client::connect(&gateway), backend.accept());
-    let mut stream = old.socket.into_inner();
-    stream.write_all(&[0x82, 20, 7]).await.unwrap();
-    drop(stream);
-    assert_eq!(client.next().await, Seen::Lost);
-}
-
-#[tokio::test]
-async fn a_client_that_vanishes_takes_its_backend_connection_along_and_what_it_said_arrives() {
-    let Scene { mut client, mut old, gateway, .. } = Scene::with("").await;
-    client.text("last words").await;
-    client.vanish();
-    assert_eq!(old.next().await, Seen::text("last words"));
-    assert_eq!(old.next().await, Seen::Lost);
-    drop(old);
-    let admin = gateway.gateway.admin_address().unwrap();
-    let is_counted = async {
-        loop {
-            let page = plain(admin, Method::GET, "/metrics", &[], "").await.body;
-            if page.contains(r#"tidegate_connections_closed_total{route="/chat",cause="client-lost"} 1"#) {
-                return;
-            }
-        }
-    };
-    must("the connection to be counted", is_counted).await;
-}
-
-#[tokio::test]
-async fn what_is_no_frame_ends_the_tunnel_and_reaches_nobody() {
-    let Scene { client, mut old, gateway, backend } = Scene::with("").await;
-    let mut raw = client.into_raw();
-    raw.write_all(&[0x81, 0x02, b'h', b'i']).await.unwrap();
-    let mut frame = vec![0; 4];
-    must("a close frame", raw.read_exact(&mut frame)).await.unwrap();
-    assert_eq!((frame[0], [frame[2], frame[3]]), (0x88, 1002_u16.to_be_bytes()));
-    assert!(matches!(old.next().await, Seen::Close(1001, _)));
-
-    let (mut client, old) = tokio::join!(Client::connect(&gateway), backend.accept());
-    let mut stream = old.socket.into_inner();
-    // A whole frame, and then a masked one, which no server sends.
-    stream.write_all(&[0x81, 2, b'h', b'i', 0x81, 0x82, 1, 2, 3, 4, 5, 6]).await.unwrap();
-    assert_eq!(client.next().await, Seen::text("hi"));
-    let (code, reason) = client.closed().await;
-    assert_eq!((code, reason.as_str()), (1013, "upstream-invalid: a frame is masked"));
 }
 
 #[tokio::test]
@@ -417,20 +275,6 @@ async fn the_rules_for_tickets_and_origins_hold_as_on_the_bridge() {
 }
 
 #[tokio::test]
-async fn a_tunnel_ends_with_the_proof_that_it_was_let_in_with() {
-    let backend = OldBackend::start().await;
-    let toml = format!("{}{}", access::SECTIONS, backend.toml("auth = \"bearer\"", ""));
-    let gateway = TestGateway::from_files(&toml, access::files());
-    let token = access::bearer_with(&json!({"sub": "ada", "exp": access::now() + 2}));
-    let authorization = format!("Bearer {token}");
-    let asked = [("authorization", authorization.as_str())];
-    let (client, mut old) = tokio::join!(Client::ask(&gateway, "/chat", &asked), backend.accept());
-    let (code, reason) = client.unwrap().closed().await;
-    assert_eq!((code, reason.split(':').next()), (1008, Some("expired")));
-    assert!(matches!(old.next().await, Seen::Close(1001, _)));
-}
-
-#[tokio::test]
 async fn an_endpoint_that_cannot_be_reached_leaves_the_client_to_the_next() {
     let backend = OldBackend::start().await;
     let gone = OldBackend::start().await.address;
@@ -441,120 +285,5 @@ async fn an_endpoint_that_cannot_be_reached_leaves_the_client_to_the_next() {
     for _ in 0..12 {
         let (_client, old) = tokio::join!(Client::connect(&gateway), backend.accept());
         assert_eq!(old.target, "/chat");
-    }
-}
-
-#[tokio::test]
-async fn over_http2_the_backend_notices_no_difference() {
-    let backend = OldBackend::start().await;
-    let gateway = TestGateway::from_toml(&backend.toml("", ""));
-    let mut http2 = Http2::connect(&gateway).await;
-    let asked = [("sec-websocket-protocol", "app.v1"), ("cookie", "a=1"), ("cookie", "b=2")];
-    let answered = [("sec-websocket-protocol", "app.v1"), ("set-cookie", "c=3")];
-    let (client, mut old) = tokio::join!(http2.websocket("/chat?room=7", &asked), backend.accept_with(&answered));
-    let mut client = client.unwrap();
-    assert_eq!(old.target, "/chat?room=7");
-    for (name, value) in [
-        ("host", &*format!("localhost:{}", gateway.address().port())),
-        ("upgrade", "websocket"),
-        ("sec-websocket-version", "13"),
-        ("sec-websocket-protocol", "app.v1"),
-        ("cookie", "a=1; b=2"),
-    ] {
-        assert_eq!(old.field(name), value, "{name}");
-    }
-    assert_eq!(
-        (&client.answer["sec-websocket-protocol"], &client.answer["set-cookie"]),
-        (&"app.v1".parse().unwrap(), &"c=3".parse().unwrap())
-    );
-    assert!(!client.answer.contains_key("sec-websocket-accept") && !client.answer.contains_key("upgrade"));
-    let large = "tide ".repeat(100_000);
-    client.text(&large).await;
-    assert_eq!(old.next().await, Seen::Text(large.clone()));
-    old.text(&large).await;
-    assert_eq!(client.next().await, Seen::Text(large));
-    old.close(4002, "theirs").await;
-    assert_eq!(client.closed().await, (4002, "theirs".to_owned()));
-
-    let (client, mut old) = tokio::join!(http2.websocket("/chat", &[]), backend.accept());
-    client.unwrap().vanish();
-    assert_eq!(old.next().await, Seen::Lost);
-    // The others of its connection are not touched by that.
-    let (mut client, mut old) = {
-        let (client, old) = tokio::join!(http2.websocket("/chat", &[]), backend.accept());
-        (client.unwrap(), old)
-    };
-    let sides = async {
-        let (closed, backend) = tokio::join!(client.closed(), old.next());
-        assert_eq!((closed.0, matches!(backend, Seen::Close(1001, _))), (1001, true));
-        drop(old);
-    };
-    let (drained, ()) = tokio::join!(gateway.stop(), sides);
-    assert_eq!(drained.cut, 0);
-}
-
-#[tokio::test]
-async fn a_backend_with_tls_is_asked_over_http1_alone() {
-    let CertifiedKey { cert, signing_key } = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    let key = PrivateKeyDer::from_pem_slice(signing_key.serialize_pem().as_bytes()).unwrap();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-    let mut config = config.with_no_client_auth().with_single_cert(vec![cert.der().clone()], key).unwrap();
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    let acceptor = TlsAcceptor::from(Arc::new(config));
-
-    let backend = OldBackend::start().await;
-    let files = certificates();
-    access::write(files.path(), "ca.pem", &cert.pem());
-    let (plain, secure) = (
-        format!("http://{}\"]", backend.address),
-        format!("https://localhost:{}\"]\nca = \"ca.pem\"", backend.address.port()),
-    );
-    let gateway = TestGateway::from_files(&backend.toml("", "").replace(&plain, &secure), files);
-    let served = async {
-        let stream = must("the TLS handshake", acceptor.accept(backend.next().await)).await.unwrap();
-        assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"http/1.1"[..]));
-        tokio_tungstenite::accept_async(stream).await.unwrap()
-    };
-    let (mut client, mut old) = tokio::join!(Client::connect(&gateway), served);
-    client.text("through TLS twice").await;
-    let heard = must("the message", old.next()).await.unwrap().unwrap();
-    assert_eq!(heard, Message::Text("through TLS twice".into()));
-    old.send(heard).await.unwrap();
-    assert_eq!(client.next().await, Seen::text("through TLS twice"));
-    drop(old);
-    assert_eq!(client.closed().await.0, 1012);
-}
-
-/// An echo of the Python library `websockets`, which compresses if it is asked to.
-async fn compressing() -> (Process, GatewayProcess) {
-    let clients = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients");
-    let mut command = Command::new(clients.join("venv/bin/python"));
-    let mut backend = Process::start(command.arg(clients.join("server.py")));
-    let port = |line: &str| line.strip_prefix("listening on ").map(str::to_owned);
-    let address = backend.stdout.next("the backend's address", port).await;
-    let old = OldBackend::start().await;
-    let toml = old.toml("", "").replace(&old.address.to_string(), &address);
-    (backend, GatewayProcess::start(&format!("[log]\nformat = \"json\"\n{toml}")).await)
-}
-
-#[tokio::test]
-async fn clients_and_backends_compress_between_themselves() {
-    let clients = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients");
-    let mut python = Command::new(clients.join("venv/bin/python"));
-    let mut npm = Command::new("node");
-    let (_backend, mut gateway) = compressing().await;
-    for command in [python.arg(clients.join("client.py")), npm.arg(clients.join("client.mjs"))] {
-        command.arg("echo").arg(gateway.url("/chat")).arg(gateway.certificate());
-        let mut client = Process::start(command);
-        assert_eq!(client.exit().await, 0, "{:?}", client.stderr.all());
-        let opened = &client.stdout.json()[0];
-        assert!(opened["extensions"].to_string().to_ascii_lowercase().contains("deflate"), "{opened}");
-        let line = gateway.closed_line().await;
-        assert_eq!(
-            (&line["cause"], &line["messages_up"], &line["messages_down"]),
-            (&json!("client-closed"), &json!(15), &json!(15))
-        );
-        assert!(line["bytes_up"].as_u64().unwrap() < 1 << 20, "compressed all the way: {line}");
     }
 }

@@ -10,7 +10,6 @@ mod bearer;
 mod check;
 mod clients;
 mod cluster;
-
 mod corpus;
 mod demo_page;
 mod doctor;
@@ -27,6 +26,8 @@ mod in_front;
 mod keepalive;
 mod layering;
 mod legacy;
+mod legacy_ends;
+mod legacy_peers;
 mod lifecycle;
 mod limits;
 mod logs;

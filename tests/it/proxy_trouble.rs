@@ -253,7 +253,7 @@ async fn every_request_that_was_passed_on_has_its_line_and_none_shows_a_query() 
         drop(upstream);
         let line = gateway.process.stderr.next("the line of the request", |line| {
             let line: serde_json::Value = serde_json::from_str(line).ok()?;
-            (line["message"] == "request passed on").then_some(line)
+            (line["message"] == "request proxied").then_some(line)
         });
         let line = must("the line", line).await;
         let told = (&line["method"], &line["status"], &line["cause"], &line["bytes_up"], &line["bytes_down"]);
@@ -268,7 +268,7 @@ async fn every_request_that_was_passed_on_has_its_line_and_none_shows_a_query() 
     client.send("GET /x?key=hush HTTP/1.1\r\nHost: a\r\n\r\n").await;
     Wire::accept(&listener).await.head().await;
     drop(client);
-    let gone = |line: &str| (line.contains("request passed on") && line.contains("client-gone")).then_some(());
+    let gone = |line: &str| (line.contains("request proxied") && line.contains("client-gone")).then_some(());
     gateway.process.stderr.next("the line of the request", gone).await;
     assert!(!gateway.process.stderr.all().concat().contains("hush"));
 }

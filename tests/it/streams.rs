@@ -117,8 +117,8 @@ async fn an_upstream_that_falls_silent_counts_as_gone() {
     assert!(client.rest().await.contains(":\n\n"), "heartbeats, and then a clean end");
     events.cancelled().await;
     let page = plain(gateway.gateway.admin_address().unwrap(), Method::GET, "/metrics", &[], "").await.body;
-    let closed = "tidegate_native_streams_closed_total{route=\"/{*rest}\",cause=\"stream-stalled\"} 1";
-    assert!(page.contains(closed) && page.contains("tidegate_native_streams_open{route=\"/{*rest}\"} 0"), "{page}");
+    let closed = "tidegate_proxied_streams_closed_total{route=\"/{*rest}\",cause=\"stream-stalled\"} 1";
+    assert!(page.contains(closed) && page.contains("tidegate_proxied_streams_open{route=\"/{*rest}\"} 0"), "{page}");
 }
 
 #[tokio::test]
@@ -174,7 +174,7 @@ async fn who_asks_while_upstream_is_away_is_told_to_come_back_and_finds_it_later
     let (client, _events) = tokio::join!(opening, async { upstream.next_open().await.accept() });
     assert_eq!(client.status, 200);
     let page = plain(gateway.gateway.admin_address().unwrap(), Method::GET, "/metrics", &[], "").await.body;
-    assert!(page.contains("tidegate_native_streams_away_total{route=\"/{*rest}\"} 2"), "{page}");
+    assert!(page.contains("tidegate_proxied_streams_away_total{route=\"/{*rest}\"} 2"), "{page}");
 }
 
 #[tokio::test]
@@ -275,7 +275,7 @@ async fn operators_see_the_streams_that_are_open_and_one_line_when_one_is_over()
     gateway.process.signal(rustix::process::Signal::TERM);
     assert_eq!(gateway.process.exit().await, 0);
     let lines = gateway.process.stderr.all().concat();
-    assert!(!lines.contains("request passed on") && !lines.contains("hush"), "{lines}");
+    assert!(!lines.contains("request proxied") && !lines.contains("hush"), "{lines}");
 }
 
 #[tokio::test]
@@ -289,6 +289,6 @@ async fn the_head_of_a_stream_alone_is_no_stream() {
     });
     assert_eq!((head.status, head.field("content-type")), (200, "text/event-stream"));
     let metrics = plain(gateway.gateway.admin_address().unwrap(), Method::GET, "/metrics", &[], "").await.body;
-    let opened = "tidegate_native_streams_opened_total{route=\"/{*rest}\"} ";
+    let opened = "tidegate_proxied_streams_opened_total{route=\"/{*rest}\"} ";
     assert_eq!(metrics.lines().find_map(|line| line.strip_prefix(opened)), Some("0"));
 }

@@ -2,7 +2,7 @@
 //!
 //! Anybody who reaches the listener can ask, unless there is a token. So every answer has an end, only a few are given at
 //! once, an address gets few a minute, and no answer says what whoever asks does not know: see
-//! [`Seen`](crate::protocol::diagnostic::Seen).
+//! [`Seen`].
 
 mod echo;
 mod events;

@@ -11,9 +11,8 @@ use std::time::{Duration, SystemTime};
 use secrecy::SecretString;
 
 use super::mint::{body, sign};
-use super::redeem::{Opened, Plain, check_bonds, open, plain};
+use super::redeem::{Opened, Valid, check_bonds, open, plain, valid};
 use super::{KeyRing, MintError, Minting, Presented, Refusal, Rules, form};
-use crate::identity::verify::{BadTime, check_times};
 use crate::identity::{Identity, Way};
 
 /// `typ` of a pass: no ticket, and no ticket is one.
@@ -69,21 +68,9 @@ pub fn come_back(
     let Opened { body: stub, key: ticket_key, .. } = open(ring, ticket, form::TYPE)?;
     plain(&stub)?;
     check_bonds(&stub, presented)?;
-    let Opened { body, key, claims } = open(ring, pass, TYPE)?;
-    let Plain { subject, until, proven } = plain(&body)?;
-    let times = check_times(&claims, now, rules.leeway).map_err(|bad| match bad {
-        BadTime::Expired => Refusal::Expired,
-        BadTime::NotYetValid => Refusal::NotYetValid,
-        BadTime::Malformed => Refusal::Malformed,
-    })?;
-    let later = |time: SystemTime, by| time.checked_add(by).ok_or(Refusal::Malformed);
-    if times.expires > later(later(now, rules.leeway)?, MAX_PASS + Duration::from_secs(1))? {
-        return Err(Refusal::Malformed);
-    }
-    if until.map(|until| later(until, rules.leeway)).transpose()?.is_some_and(|end| end <= now) {
-        return Err(Refusal::Expired);
-    }
-    check_bonds(&body, presented)?;
+    let opened = open(ring, pass, TYPE)?;
+    let Valid { subject, until, issued, .. } = valid(&opened, rules, MAX_PASS, presented, now)?;
+    let Opened { body, key, .. } = opened;
     if stub.sub != body.sub {
         return Err(Refusal::Invalid(super::Distrust::Key));
     }
@@ -96,7 +83,7 @@ pub fn come_back(
     Ok(Identity {
         subject,
         claims: body.claims,
-        issued: times.issued.into_iter().chain(proven).min(),
+        issued,
         expires: until,
         way: Way::Ticket,
         ticket: Some(body.jti.into()),

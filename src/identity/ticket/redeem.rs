@@ -53,33 +53,21 @@ pub fn redeem(
     presented: &Presented<'_>,
     now: SystemTime,
 ) -> Result<Redeemed, Refusal> {
-    let Opened { body, key: name, claims } = open(ring, token, TYPE)?;
-    let Plain { subject, until, proven } = plain(&body)?;
-    let times = check_times(&claims, now, rules.leeway).map_err(|bad| match bad {
-        BadTime::Expired => Refusal::Expired,
-        BadTime::NotYetValid => Refusal::NotYetValid,
-        BadTime::Malformed => Refusal::Malformed,
-    })?;
-    let later = |time: SystemTime, by| time.checked_add(by).ok_or(Refusal::Malformed);
-    // We never issue such a ticket, and a store should not have to remember it.
-    if times.expires > later(later(now, rules.leeway)?, MAX_LIFETIME + Duration::from_secs(1))? {
-        return Err(Refusal::Malformed);
-    }
-    if until.map(|until| later(until, rules.leeway)).transpose()?.is_some_and(|end| end <= now) {
-        return Err(Refusal::Expired);
-    }
-    check_bonds(&body, presented)?;
+    let opened = open(ring, token, TYPE)?;
+    // A store should not have to remember one that holds for longer.
+    let Valid { subject, until, issued, expires } = valid(&opened, rules, MAX_LIFETIME, presented, now)?;
+    let Opened { body, key: name, .. } = opened;
     let identity = Identity {
         subject,
         claims: body.claims,
-        issued: times.issued.into_iter().chain(proven).min(),
+        issued,
         expires: until,
         way: Way::Ticket,
         ticket: Some(body.jti.into()),
         keys: std::iter::once(name).chain(body.key.map(Arc::from)).collect(),
     };
     // Once more: a gateway whose clock is behind by that much takes it for so much longer, by the clock of this one.
-    let spent_until = later(later(times.expires, rules.leeway)?, rules.leeway)?;
+    let spent_until = later(later(expires, rules.leeway)?, rules.leeway)?;
     Ok(Redeemed { identity, spent_until })
 }
 
@@ -108,11 +96,11 @@ pub(super) fn open(ring: &KeyRing, token: &str, kind: &str) -> Result<Opened, Re
 
 /// The claims that have a form of their own.
 pub(super) struct Plain {
-    pub(super) subject: Subject,
+    subject: Subject,
     /// When the identity ends.
-    pub(super) until: Option<SystemTime>,
+    until: Option<SystemTime>,
     /// When it was proven.
-    pub(super) proven: Option<SystemTime>,
+    proven: Option<SystemTime>,
 }
 
 /// Reads them. Looks at the id too, which a store keeps.
@@ -128,6 +116,46 @@ pub(super) fn plain(body: &Body) -> Result<Plain, Refusal> {
     let date = |number: &Number| numeric_date(&Value::Number(number.clone())).ok_or(Refusal::Malformed);
     let date = |number: &Option<Number>| number.as_ref().map(date).transpose();
     Ok(Plain { subject, until: date(&body.until)?, proven: date(&body.auth_time)? })
+}
+
+/// What a token says that holds.
+pub(super) struct Valid {
+    pub(super) subject: Subject,
+    /// When the identity ends.
+    pub(super) until: Option<SystemTime>,
+    /// When it was proven, or the token made, whichever was first.
+    pub(super) issued: Option<SystemTime>,
+    /// When the token ends.
+    pub(super) expires: SystemTime,
+}
+
+/// Checks at `now` what a token says: its form, its times, where it belongs. None is made that holds for longer than `most`.
+pub(super) fn valid(
+    opened: &Opened,
+    rules: &Rules,
+    most: Duration,
+    presented: &Presented<'_>,
+    now: SystemTime,
+) -> Result<Valid, Refusal> {
+    let Plain { subject, until, proven } = plain(&opened.body)?;
+    let times = check_times(&opened.claims, now, rules.leeway).map_err(|bad| match bad {
+        BadTime::Expired => Refusal::Expired,
+        BadTime::NotYetValid => Refusal::NotYetValid,
+        BadTime::Malformed => Refusal::Malformed,
+    })?;
+    if times.expires > later(later(now, rules.leeway)?, most + Duration::from_secs(1))? {
+        return Err(Refusal::Malformed);
+    }
+    if until.map(|until| later(until, rules.leeway)).transpose()?.is_some_and(|end| end <= now) {
+        return Err(Refusal::Expired);
+    }
+    check_bonds(&opened.body, presented)?;
+    let issued = times.issued.into_iter().chain(proven).min();
+    Ok(Valid { subject, until, issued, expires: times.expires })
+}
+
+fn later(time: SystemTime, by: Duration) -> Result<SystemTime, Refusal> {
+    time.checked_add(by).ok_or(Refusal::Malformed)
 }
 
 pub(super) fn check_bonds(body: &Body, presented: &Presented<'_>) -> Result<(), Refusal> {

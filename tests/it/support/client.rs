@@ -42,6 +42,22 @@ impl Seen {
     pub(crate) fn text(text: &str) -> Self {
         Self::Text(text.to_owned())
     }
+
+    /// What comes next on a WebSocket and is no ping or pong.
+    pub(crate) async fn next<S: AsyncRead + AsyncWrite + Unpin>(socket: &mut WebSocketStream<S>) -> Self {
+        loop {
+            return match must("something from the gateway", socket.next()).await {
+                Some(Ok(Message::Text(text))) => Self::Text(text.as_str().to_owned()),
+                Some(Ok(Message::Binary(octets))) => Self::Binary(octets.to_vec()),
+                Some(Ok(Message::Close(Some(frame)))) => {
+                    Self::Close(frame.code.into(), frame.reason.as_str().to_owned())
+                }
+                Some(Ok(Message::Close(None))) => Self::Close(1005, String::new()),
+                Some(Ok(_)) => continue,
+                Some(Err(_)) | None => Self::Lost,
+            };
+        }
+    }
 }
 
 /// A refused handshake.
@@ -127,18 +143,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
 
     /// The next thing that is no ping or pong.
     pub(crate) async fn next(&mut self) -> Seen {
-        loop {
-            return match must("something from the gateway", self.socket.next()).await {
-                Some(Ok(Message::Text(text))) => Seen::Text(text.as_str().to_owned()),
-                Some(Ok(Message::Binary(octets))) => Seen::Binary(octets.to_vec()),
-                Some(Ok(Message::Close(Some(frame)))) => {
-                    Seen::Close(frame.code.into(), frame.reason.as_str().to_owned())
-                }
-                Some(Ok(Message::Close(None))) => Seen::Close(1005, String::new()),
-                Some(Ok(_)) => continue,
-                Some(Err(_)) | None => Seen::Lost,
-            };
-        }
+        Seen::next(&mut self.socket).await
     }
 
     /// The next frame, pings and pongs included.

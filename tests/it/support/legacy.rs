@@ -122,16 +122,7 @@ impl OldSocket {
 
     /// The next thing that is no ping or pong.
     pub(crate) async fn next(&mut self) -> Seen {
-        loop {
-            return match must("something from the gateway", self.socket.next()).await {
-                Some(Ok(Message::Text(text))) => Seen::Text(text.as_str().to_owned()),
-                Some(Ok(Message::Binary(octets))) => Seen::Binary(octets.to_vec()),
-                Some(Ok(Message::Close(Some(frame)))) => Seen::Close(frame.code.into(), frame.reason.to_string()),
-                Some(Ok(Message::Close(None))) => Seen::Close(1005, String::new()),
-                Some(Ok(_)) => continue,
-                Some(Err(_)) | None => Seen::Lost,
-            };
-        }
+        Seen::next(&mut self.socket).await
     }
 
     /// Sends back whatever comes, until the end.
