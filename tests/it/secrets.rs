@@ -216,13 +216,11 @@ async fn nothing_that_lets_in_to_streams_tunnels_and_http2_is_written_either() {
     let sections =
         format!("[log]\nformat = \"json\"\nfilter = \"trace\"\n[admin]\naddress = \"127.0.0.1:0\"\n{SECTIONS}");
     let route = |path: &str, target: &str| {
-        format!(
-            "\n[[route]]\nname = \"{path}\"\npath = \"/{path}\"\nauth = \"ticket\"\nwebsocket_over_http2 = true\n{target}\n"
-        )
+        format!("\n[[route]]\nname = \"{path}\"\npath = \"/{path}\"\nauth = \"ticket\"\n{target}\n")
     };
     let text = [
         guarded(&upstream, "\"ticket\"", &sections)
-            .replace("[route.bridge]\n", "websocket_over_http2 = true\n[route.bridge]\nforward_cookies = [\"*\"]\n"),
+            .replace("[route.bridge]\n", "[route.bridge]\nforward_cookies = [\"*\"]\n"),
         route("events", "proxy = { upstream = \"app\" }"),
         route("old", "legacy = { upstream = \"old\" }"),
         format!("[upstream.old]\nendpoints = [\"http://{}\"]\n", old.address),

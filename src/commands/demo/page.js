@@ -42,6 +42,7 @@ class Client {
     this.show("closed", "not connected");
   }
 
+  // Settled once it is known whether the gateway lets it in.
   connect() {
     const name = this.name.value.trim() || "guest";
     const query = new URLSearchParams({ name, tab: `${page}.${this.id}` });
@@ -54,6 +55,7 @@ class Client {
       opened = true;
       this.show("open", "connected");
     });
+    const settled = new Promise((resolve) => ["open", "close"].forEach((event) => socket.addEventListener(event, resolve)));
     socket.addEventListener("message", (event) => this.receive(event.data));
     socket.addEventListener("close", (event) => {
       this.socket = null;
@@ -66,6 +68,7 @@ class Client {
         this.connect();
       }
     });
+    return settled;
   }
 
   disconnect() {
@@ -204,10 +207,11 @@ function watch() {
     state.textContent = text;
   };
   let started = false;
-  const start = () => {
+  const start = async () => {
     if (started) return;
     started = true;
-    clients.forEach((client) => client.connect());
+    // One after the other, so that the first sees the second join: on one HTTP/2 connection they would race.
+    for (const client of clients) await client.connect();
   };
   const source = new EventSource("/trace");
   source.addEventListener("open", () => {
