@@ -1,13 +1,11 @@
 //! What stands behind a route for WebSockets: the bridge, or a backend that speaks WebSocket itself.
 
 use std::pin::Pin;
-use std::sync::Arc;
 
 use http::header::{HeaderMap, HeaderValue};
 
 use super::stream::ClientStream;
 use super::websocket::WebSocket;
-use crate::bridge::memory::Memory;
 use crate::bridge::{self, Bridge, Stop};
 use crate::identity::Holder;
 use crate::tunnel;
@@ -28,16 +26,6 @@ pub(super) enum Opened {
 
 /// What drives a connection to its end. Boxed: a future keeps the size of the largest thing that it ever waits for.
 pub(super) type Driven = Pin<Box<dyn Future<Output = ()> + Send>>;
-
-impl Behind {
-    /// Whether there is room for further connections.
-    pub(super) fn memory(&self) -> &Arc<Memory> {
-        match self {
-            Self::Bridge(bridge) => &bridge.memory,
-            Self::Legacy(tunnel) => &tunnel.memory,
-        }
-    }
-}
 
 impl Opened {
     /// The subprotocol that was chosen there.

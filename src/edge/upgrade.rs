@@ -23,6 +23,7 @@ use super::work::Slot;
 use super::write_limit::WriteLimited;
 use crate::access::limits::Place;
 use crate::access::revoked::Revoker;
+use crate::bridge::memory::Newcomer;
 use crate::bridge::open::Asked;
 use crate::bridge::{self, Stop};
 use crate::identity::Holder;
@@ -48,9 +49,11 @@ impl Connection {
         let Handshake { accept, offered } = handshake::check(head)?;
         let checked = self.check(id, head, found, host, &offered)?;
         self.check_phase(&checked)?;
+        // Before anybody is asked who this is, and before a ticket is spent for nothing.
+        let newcomer = self.edge.bridges.memory().admit()?;
         match sides {
-            Sides::Bridge(bridge) => self.admit(&checked, self.bridge(bridge), None, accept, upgrade).await,
-            Sides::Legacy(legacy) => self.admit(&checked, self.legacy(legacy), None, accept, upgrade).await,
+            Sides::Bridge(bridge) => self.admit(&checked, newcomer, self.bridge(bridge), None, accept, upgrade).await,
+            Sides::Legacy(legacy) => self.admit(&checked, newcomer, self.legacy(legacy), None, accept, upgrade).await,
             Sides::Split { split, bridge, legacy } => {
                 let chosen = tokio::select! {
                     chosen = self.choose(&checked, split, bridge) => chosen?,
@@ -61,7 +64,7 @@ impl Connection {
                     Side::Bridge => self.bridge(bridge),
                     Side::Legacy => self.legacy(legacy),
                 };
-                name_side(self.admit(&checked, behind, Some(chosen), accept, upgrade).await, split, side)
+                name_side(self.admit(&checked, newcomer, behind, Some(chosen), accept, upgrade).await, split, side)
             }
         }
     }
@@ -70,6 +73,7 @@ impl Connection {
     async fn admit(
         &self,
         checked: &Checked<'_>,
+        newcomer: Newcomer,
         behind: Option<Behind>,
         chosen: Option<Chosen>,
         accept: Option<HeaderValue>,
@@ -77,7 +81,7 @@ impl Connection {
     ) -> Result<Response<Body>, Problem> {
         let behind = behind.ok_or_else(stopping)?;
         let opened = tokio::select! {
-            opened = self.open(&behind, checked, chosen) => opened,
+            opened = self.open(&behind, checked, newcomer, chosen) => opened,
             () = self.edge.stop.shutdown.cancelled() => return Err(stopping()),
         };
         let (opened, place) = opened?;
@@ -105,11 +109,10 @@ impl Connection {
         &self,
         behind: &Behind,
         checked: &Checked<'_>,
+        newcomer: Newcomer,
         chosen: Option<Chosen>,
     ) -> Result<(Opened, Place), Problem> {
         let Checked { id, head, found, host, credential, .. } = checked;
-        // Before anybody is asked who this is, and before a ticket is spent for nothing.
-        let newcomer = behind.memory().admit()?;
         let turn = chosen.as_ref().map(|chosen| chosen.turn);
         let proven = match chosen {
             Some(chosen) => chosen.proven,
