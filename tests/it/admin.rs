@@ -359,10 +359,14 @@ async fn above_the_budget_nobody_is_asked_who_a_client_is() {
     let sections =
         "[server]\nmax_memory = \"16MiB\"\n[auth.cookie]\nupstream = \"app\"\npath = \"/who\"\ncookies = [\"sid\"]\n";
     let toml = toml(&format!("http://{}", upstream.address), "", "").replace("auth = \"none\"", "auth = \"cookie\"");
-    let gateway = TestGateway::from_toml(&format!("{ADMIN}{sections}{toml}"));
+    let split = "[[route]]\npath = \"/split\"\nauth = \"cookie\"\nlegacy = { upstream = \"app\" }\n\
+                 split = { bridge_percent = 50 }\nbridge = { upstream = \"app\", events = \"/e\", messages = \"/m\" }\n";
+    let gateway = TestGateway::from_toml(&format!("{ADMIN}{sections}{toml}{split}"));
     until(gateway.gateway.admin_address().unwrap(), "tidegate_memory_over_budget", 1).await;
-    let refused = Client::ask(&gateway, "/chat", &[("cookie", "sid=a")]).await.err().unwrap();
-    assert!(refused.status == 503 && refused.body.contains("out-of-memory-budget"), "{}", refused.body);
+    for path in ["/chat", "/split"] {
+        let refused = Client::ask(&gateway, path, &[("cookie", "sid=a")]).await.err().unwrap();
+        assert!(refused.status == 503 && refused.body.contains("out-of-memory-budget"), "{}", refused.body);
+    }
     upstream.assert_untouched();
 }
 
